@@ -1,10 +1,10 @@
 #!/bin/sh
-# Puts WyneOS on this host, or under DESTDIR. See usage below.
+# Installs WyneOS on this host, or under DESTDIR. See usage below.
 set -eu
 umask 022
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 1
-# Set, even to "/": a tree is being filled, and this host is not to be touched otherwise.
+# True even for "/": a tree is being filled, and this host must not be changed otherwise.
 staged=${DESTDIR:+yes}
 destdir=${DESTDIR:-}
 destdir=${destdir%/}
@@ -26,12 +26,12 @@ Usage: install.sh [install|upgrade|uninstall] [coordinator|agent|all] [OPTION]..
 
 Actions:
   install      put binaries, units and configuration in place (default)
-  upgrade      replace what is installed, and restart what runs
-  uninstall    stop and remove; configuration and state stay, unless --purge
+  upgrade      replace installed files, and restart running services
+  uninstall    stop and remove; configuration and state are kept without --purge
 Roles: coordinator, agent, or all (default). wynectl comes with either.
 
 Options:
-  --bin-dir DIR   where the binaries are (default: target/release of this tree)
+  --bin-dir DIR   directory of the binaries (default: target/release of this tree)
   --purge         with uninstall: remove configuration and state as well
   --help          print this
 
@@ -42,7 +42,7 @@ Environment:
   DESTDIR   install under this directory, as packagers do; systemctl is then
             never called. Without it, root is needed.
 
-Exit status: 0 done; 1 something failed, and was named; 64 wrong arguments.
+Exit status: 0 success; 1 failure, with a message; 64 invalid arguments.
 USAGE
 }
 
@@ -96,14 +96,14 @@ parse() {
     bin_dir=${bin_dir:-$here/../target/release}
 }
 
-# Whether there is a running systemd to tell.
+# Succeeds if a running systemd must be notified.
 has_systemd() {
     [ -z "$staged" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1
 }
 
 is_installed() { [ -e "$bin/wyneos-$1" ]; }
 
-# put SOURCE TARGET MODE: the target is the old file or the whole new one, never a part.
+# put SOURCE TARGET MODE: the target is the old file or the complete new one, never a part.
 put() {
     [ ! -d "$2" ] || die "$2 is a directory"
     mkdir -p -- "$(dirname -- "$2")" || die "cannot create the directory of $2"
@@ -125,13 +125,13 @@ check_sources() {
     for role in $roles; do
         for file in "$bin_dir/wyneos-$role" "$bin_dir/wynectl" \
             "$here/systemd/wyneos-$role.service" "$here/config/$role.toml"; do
-            [ -f "$file" ] || die "no such file: $file (build with 'cargo build --release', or name --bin-dir)"
+            [ -f "$file" ] || die "no such file: $file (build with 'cargo build --release', or set --bin-dir)"
             [ -r "$file" ] || die "cannot read $file"
         done
     done
 }
 
-# The operator's file is theirs. An example that is the same as at the last installation is no news.
+# The operator's file is never changed. An example that is unchanged since the last installation is not reported.
 put_configuration() {
     example=$here/config/$1.toml
     shipped=$share/$1.toml
@@ -183,9 +183,9 @@ install_roles() {
 
 remove_role() {
     if has_systemd && [ -e "$units/wyneos-$1.service" ]; then
-        # The agent's work goes on without it; it is to end with its installation.
+        # The agent's work continues without the agent; it must end with the installation.
         [ "$1" != agent ] || systemctl kill --signal=SIGTERM "wyneos-$1.service" 2>/dev/null || :
-        systemctl disable --now "wyneos-$1.service" || die "cannot stop wyneos-$1; nothing of it was removed"
+        systemctl disable --now "wyneos-$1.service" || die "cannot stop wyneos-$1; nothing was removed"
     fi
     remove "$units/wyneos-$1.service"
     remove "$bin/wyneos-$1"
@@ -202,7 +202,7 @@ uninstall_roles() {
     for role in $roles; do remove_role "$role"; done
     is_installed coordinator || is_installed agent || remove "$bin/wynectl"
     for directory in "$share" "$etc"; do
-        # Fails where something is left in it, as it should.
+        # Fails if the directory is not empty, as intended.
         rmdir -- "$directory" 2>/dev/null || :
     done
     if has_systemd; then
@@ -211,7 +211,7 @@ uninstall_roles() {
     [ "$purge" = yes ] || say "configuration and state are kept; --purge removes them"
 }
 
-# Sets roles to what there is to do: `upgrade all` means what is installed.
+# Sets roles to the roles to process: `upgrade all` means the installed ones.
 choose_roles() {
     asked=${roles:-all}
     case $asked in

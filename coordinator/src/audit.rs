@@ -1,8 +1,9 @@
-//! The audit: every call that changes something, before and after it does, and every refusal; durable, chained and signed.
+//! The audit: every call that changes something, before and after the change, and every refusal; durable, chained and
+//! signed.
 //!
-//! One thread writes. What a call is about to change is written, as an intent, before anything is changed: many calls share a
-//! transaction. A call that changed something is answered once its outcome is durable, too. Refusals do not wait, and a flood of them
-//! fills neither memory nor disk: one of each kind and source is written a minute, with the count of those like it.
+//! One thread writes. The intent of a call is written before anything is changed; many calls share a transaction. A
+//! call that changed something is answered once its outcome is durable, too. Refusals do not wait, and a flood of them
+//! fills neither memory nor disk: one per minute, kind and source is written, with the number of similar ones.
 //!
 //! While the audit cannot be written nothing is changed: intents fail, and their calls are refused.
 
@@ -35,35 +36,37 @@ use loss::Loss;
 use repeats::Repeats;
 use writer::{Work, Writer};
 
-/// Entries that wait to be written at most; then changes wait, and refusals are counted and left out.
+/// Maximum number of entries that wait to be written; beyond it changes wait, and refusals are counted and omitted.
 const WAITING: usize = 1_024;
 
-/// Intents without an outcome at most: changes that are under way. Further ones wait, and are refused after [`PATIENCE`].
+/// Maximum number of intents without an outcome, which are changes in progress. Further ones wait, and are refused
+/// after [`PATIENCE`].
 pub(crate) const OPEN: usize = 8_192;
 
-/// Time limit for a change to have its intent queued.
+/// Time limit for queueing the intent of a change.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Entries that one transaction takes at most.
+/// Maximum number of entries in one transaction.
 const GROUP: usize = 256;
 
-/// Entries that a watcher may be behind; then it is ended, and reads on from where it was.
+/// Maximum number of entries that a watcher may lag behind; beyond it the watcher is ended, and resumes from its
+/// position.
 pub(crate) const BEHIND: usize = 1_024;
 
 /// The unauthenticated caller.
 pub(crate) const NOBODY: &str = "anybody";
 
-/// Bytes of a target, and of a reason, at most.
+/// Maximum length of a target, and of a reason, bytes.
 pub(crate) const TARGET: usize = 256;
 pub(crate) const REASON: usize = 512;
 
 /// Interval at which the writer looks for counted refusals, and for records of commands on this host.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Audits of somebody else that are kept beside this one at most; then the coordinator does not start.
+/// Maximum number of foreign audits that are kept beside this one; beyond it the coordinator does not start.
 const FOREIGN: u32 = 1_000;
 
-/// The file of the key that signs.
+/// File of the signing key.
 pub(crate) const SIGNING_KEY: &str = "signing.key";
 
 /// The reason text of an intent.
@@ -76,20 +79,20 @@ pub(crate) struct Audit {
     work: mpsc::Sender<Work>,
     entries: broadcast::Sender<Arc<v1::AuditEntry>>,
     open: Arc<Semaphore>,
-    /// Refusals that were left out because too many came at once.
+    /// Number of refusals that were omitted because too many arrived at once.
     dropped: Counter,
 }
 
 /// Counters of the audit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters {
-    /// Entries left out: too many came at once, or the disk failed for too long.
+    /// Omitted entries: too many arrived at once, or the disk failed for too long.
     pub(crate) dropped: Counter,
-    /// Writes that failed.
+    /// Failed writes.
     pub(crate) failures: Counter,
 }
 
-/// Why there is no intent.
+/// The reason for which there is no intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoIntent {
     /// The disk failed.
@@ -97,12 +100,12 @@ pub(crate) enum NoIntent {
         "the audit cannot be written, and nothing is changed without a record: nothing was done. Reads go on; the coordinator's log says why"
     )]
     NotWritten,
-    /// Too many changes at once.
+    /// Too many changes are in progress.
     #[error("{OPEN} changes are under way, the limit: nothing was done")]
     TooMany,
 }
 
-/// An intent that is durable, and has no outcome yet.
+/// A durable intent that has no outcome yet.
 #[derive(Debug)]
 pub(crate) struct Intent {
     number: u64,
@@ -116,38 +119,38 @@ impl Intent {
     }
 }
 
-/// An audit that was opened, before it is written.
+/// An audit that was opened and is not written yet.
 pub(crate) struct Opened {
     shared: Shared,
     log: Log,
     unfinished: Vec<v1::AuditRecord>,
-    /// Tells of entries that are missing.
+    /// The entry that reports missing entries.
     lost: Option<v1::AuditRecord>,
-    /// Tells of a state that was put back.
+    /// The entry that reports a state that was put back.
     set_back: Option<v1::AuditRecord>,
 }
 
-/// An audit that is written.
+/// An audit with a running writer.
 pub(crate) struct Started {
     pub(crate) audit: Audit,
-    /// The writer's thread; it ends with number and chain of the newest entry, unless it failed.
+    /// The writer's thread; it returns number and chain of the newest entry, unless it failed.
     pub(crate) writer: thread::JoinHandle<Option<(u64, Digest)>>,
-    /// Hears when the writer ends, as it does when the file is damaged.
+    /// Notified when the writer ends, for example because the file is damaged.
     pub(crate) failed: oneshot::Receiver<()>,
     /// Number and chain of the newest entry, for the next start.
     pub(crate) end: (u64, Digest),
-    /// What became of entries, or of changes, that are missing, for people.
+    /// Descriptions of missing entries or changes, for people.
     pub(crate) lost: Vec<String>,
 }
 
-/// Puts aside the audit of somebody else, beside those that were put aside before; what was open of it is closed. Returns its new name.
+/// Renames a foreign audit, beside those that were renamed before, after closing it. Returns its new name.
 fn put_aside(data_dir: &Path) -> Result<String, StoreError> {
     let path = data_dir.join(FILE);
     let renamed = (1..=FOREIGN).map(|number| match number {
         1 => format!("{FILE}.foreign"),
         number => format!("{FILE}.foreign.{number}"),
     });
-    // Nobody else makes files here: the data_dir is this coordinator's, whose store is open.
+    // No other process creates files here: the data_dir belongs to this coordinator, whose store is open.
     let name = renamed
         .into_iter()
         .find(|name| files::is_missing(&data_dir.join(name)))
@@ -168,7 +171,7 @@ fn put_aside(data_dir: &Path) -> Result<String, StoreError> {
 }
 
 impl Opened {
-    /// Opens the audit of `cluster`, and compares it with what the store remembers of it.
+    /// Opens the audit of `cluster`, and compares it with the store's record of it.
     pub(crate) fn new(
         data_dir: &Path,
         cluster: ClusterId,
@@ -209,13 +212,14 @@ impl Opened {
         Ok(opened)
     }
 
-    /// The number that the next entry gets.
+    /// Number of the next entry.
     pub(crate) fn next(&self) -> u64 {
         self.log.next()
     }
 
-    /// Compares the audit with the state, which has the changes of intents up to number `kept` and none above it. True when the audit says
-    /// that later ones were carried out: the state was put back. `is_kept` tells which calls change the state.
+    /// Compares the audit with the state, which contains the changes of intents up to number `kept` and none above it.
+    /// True if the audit reports later ones as carried out, which means that the state was put back. `is_kept`
+    /// determines which calls change the state.
     pub(crate) fn is_ahead(
         &mut self,
         kept: u64,
@@ -226,8 +230,8 @@ impl Opened {
         Ok(newest.is_some())
     }
 
-    /// Writes which entries are missing, and what came of intents that a crash cut off, as far as `done` can tell of each; and starts the
-    /// writer.
+    /// Writes entries about missing entries, and about the results of intents that a crash cut off, as far as `done`
+    /// knows them; then starts the writer.
     pub(crate) fn start(
         mut self,
         data_dir: &Path,
@@ -296,10 +300,9 @@ impl Opened {
 }
 
 impl Audit {
-    /// Writes what a call is about to change; returns once that is durable.
+    /// Writes the intent of a call; returns once it is durable.
     ///
-    /// # Errors
-    /// It is not, or too many are under way: nothing may be changed.
+    /// It cannot be written, or too many changes are in progress: nothing may be changed.
     pub(crate) async fn intend(&self, record: v1::AuditRecord) -> Result<Intent, NoIntent> {
         let permit = timeout(PATIENCE, Arc::clone(&self.open).acquire_owned()).await;
         let permit = permit.map_err(|_| NoIntent::TooMany)?.map_err(|_| NoIntent::TooMany)?;
@@ -313,8 +316,8 @@ impl Audit {
         })
     }
 
-    /// Writes the outcome of a call that changed something, or tried to; returns once it is durable, or, while the disk fails, kept
-    /// until it can be written: the intent is durable.
+    /// Writes the outcome of a call that changed something, or attempted to; returns once it is durable, or, while the
+    /// disk fails, queued until it can be written: the intent is durable.
     pub(crate) async fn write(&self, record: v1::AuditRecord) {
         let (done, durable) = oneshot::channel();
         if self.work.send(Work::Write(record, done)).await.is_ok() {
@@ -323,45 +326,45 @@ impl Audit {
         }
     }
 
-    /// Writes the entry of a refusal when there is time.
+    /// Writes the entry of a refusal asynchronously.
     pub(crate) fn note(&self, record: v1::AuditRecord) {
         if self.work.try_send(Work::Note(record)).is_err() {
             self.dropped.inc();
         }
     }
 
-    /// At most `most` entries from number `from` on, oldest first. Reads the disk.
+    /// Reads at most `most` entries from number `from` on, oldest first. Reads the disk.
     pub(crate) fn read(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
         self.shared.read(from, most)
     }
 
-    /// Hands every entry to `each`, oldest first, as they are at one moment. Reads the disk.
+    /// Passes every entry to `each`, oldest first, as of one moment. Reads the disk.
     pub(crate) fn copy(&self, each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
         self.shared.copy(each)
     }
 
-    /// Has the writer look after what it counts, for ever.
+    /// Makes the writer process its counts periodically, without end.
     pub(crate) async fn keep_looking(self) {
         loop {
-            // When it has more to do than it can, it looks anyway.
+            // If its queue is full, it processes them anyway.
             drop(self.work.try_send(Work::Look));
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Tells the writer to end, behind what it was given, once it can be told.
+    /// Tells the writer to end after its queued work, once the message can be queued.
     pub(crate) async fn stop(&self) {
-        // Without a writer there is nothing to stop; it said itself why, if it failed.
+        // Without a writer there is nothing to stop; it reported its own failure.
         drop(self.work.send(Work::Stop).await);
     }
 
-    /// Hears of every further entry.
+    /// Subscribes to all further entries.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<v1::AuditEntry>> {
         self.entries.subscribe()
     }
 }
 
-/// An entry, as of now; its number is the writer's.
+/// Creates an entry with the present time; the writer assigns its number.
 pub(crate) fn record(principal: &str, source: &str, action: &str) -> v1::AuditRecord {
     v1::AuditRecord {
         principal: principal.to_owned(),
@@ -372,11 +375,11 @@ pub(crate) fn record(principal: &str, source: &str, action: &str) -> v1::AuditRe
     }
 }
 
-/// The intent of what a record says is about to be done.
+/// The intent for a record.
 fn intent_of(record: v1::AuditRecord) -> v1::AuditRecord {
     v1::AuditRecord {
         kind: v1::AuditKind::Intent.into(),
-        // A reader that knows no intents must not take it for something done.
+        // A reader that does not know intents must not interpret it as a completed change.
         code: UNKNOWN,
         reason: BEGUN.to_owned(),
         ..record
@@ -387,7 +390,7 @@ fn wall() -> WallTime {
     wyneos_shell::clock::Clock::default().wall()
 }
 
-/// At most `most` bytes of a text, without control characters.
+/// The first `most` bytes of a text, without control characters.
 pub(crate) fn short(text: &str, most: usize) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).collect();
     let mut end = most.min(clean.len());

@@ -1,6 +1,6 @@
-//! What readers see: the last published snapshot, and nodes, workloads and instances as they are now.
+//! The state that readers see: the last published snapshot, and the present nodes, workloads and instances.
 //!
-//! Reads never touch the engine: they take the board's newest entry and answer from it.
+//! Reads never access the engine: they take the board's newest entry and answer from it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,27 +27,29 @@ use wyneos_core::{
 
 use crate::answers::{Charge, Ledger, Pieces};
 
-/// Snapshots kept in memory for deltas; a reader farther behind gets its delta from the store's, or the full state.
+/// Number of snapshots kept in memory for deltas; a reader farther behind gets its delta from the store, or the full
+/// state.
 const RECENT: usize = 8;
 
-/// States and steps of the newest snapshot that are kept for further readers with the same wish, by number and bytes; the first is kept
-/// whatever its size. Beyond, they are kept as long as somebody is reading them.
+/// Maximum number and bytes of states and deltas of the newest snapshot that are kept for further readers with the same
+/// request; the first is kept regardless of its size. Others are kept as long as they are being read.
 const KEPT: usize = 256;
 const KEPT_BYTES: usize = 32 << 20;
 
-/// What a view that is held costs, a workload or instance: its share of the tables, and of rows that changed since.
+/// Estimated bytes of a retained view per workload or instance: its share of the tables, and of rows that changed
+/// since.
 const VIEW_ROW: usize = 128;
 
 /// A published snapshot.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// What the engine concluded.
+    /// The engine's conclusions.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Its rows encoded.
+    /// The encoded rows.
     pub(crate) canonical: Arc<Canonical>,
-    /// Its seal.
+    /// The seal.
     pub(crate) seal: Arc<Seal>,
-    /// When it was published.
+    /// Time of publication.
     pub(crate) at: Instant,
 }
 
@@ -57,7 +59,7 @@ impl Published {
         (self.snapshot.epoch, self.snapshot.cycle)
     }
 
-    /// What a read from this says of itself.
+    /// The `ReadState` of a read from this snapshot.
     pub(crate) fn read_state(&self) -> v1::ReadState {
         v1::ReadState {
             epoch: self.snapshot.epoch,
@@ -68,29 +70,29 @@ impl Published {
     }
 }
 
-/// The row of the node of that id.
+/// The row of the node with this id.
 pub(crate) fn node(nodes: &[Arc<NodeRow>], id: NodeId) -> Option<&Arc<NodeRow>> {
     let at = nodes.binary_search_by_key(&id, |row| row.record.id()).ok()?;
     nodes.get(at)
 }
 
-/// From which state a reader goes on: `None` for the full state.
+/// The state from which a reader continues: `None` for the full state.
 pub(crate) type Step = Option<(u64, u64)>;
 
-/// What readers share: of (epoch, cycle), what the filter leaves, from that state on.
+/// The key of shared bytes: the snapshot's (epoch, cycle), the filter, and the state to continue from.
 pub(crate) type Wish = ((u64, u64), Filter, Step);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The snapshot that `kept` is of.
+    /// The snapshot that `kept` belongs to.
     newest: (u64, u64),
     kept: Vec<Arc<Pieces>>,
     kept_bytes: usize,
-    /// All that somebody holds.
+    /// All bytes that are held by a reader.
     read: BTreeMap<Wish, Weak<Pieces>>,
 }
 
-/// Workloads and instances at one moment, as readers hold them.
+/// Workloads and instances at one moment, as held by readers.
 #[derive(Debug)]
 pub(crate) struct Work {
     /// The workloads and instances.
@@ -110,14 +112,14 @@ impl Work {
         })
     }
 
-    /// A view that one reader alone has, of an answer that goes on.
+    /// A view that only one reader has, of an answer in progress.
     pub(crate) fn between(ledger: &Arc<Ledger>, view: View) -> Arc<Work> {
         let work = Work::new(ledger, Arc::new(view));
         work.superseded.store(ledger.age() + 1, Ordering::Relaxed);
         work
     }
 
-    /// When a newer one came, as the ledger counts; `None` when this is the newest.
+    /// Creation number of the newer view, by the ledger; `None` if this is the newest.
     pub(crate) fn superseded(&self) -> Option<u64> {
         let superseded = self.superseded.load(Ordering::Relaxed);
         (superseded > 0).then_some(superseded)
@@ -140,12 +142,12 @@ pub(crate) struct Board {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What these hold is replaced as a whole, so a panic elsewhere leaves nothing half-done.
+    // The contents are replaced as a whole, so a panic elsewhere leaves no partial state.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Board {
-    /// An empty board; what readers hold of it is counted in `ledger`.
+    /// Creates an empty board; memory held by its readers is counted in `ledger`.
     pub(crate) fn new(ledger: &Arc<Ledger>) -> Board {
         Board {
             newest: watch::Sender::new(None),
@@ -159,7 +161,7 @@ impl Board {
         }
     }
 
-    /// Puts up a snapshot for everybody to see.
+    /// Publishes a snapshot.
     pub(crate) fn publish(&self, published: Published) {
         let mut recent = lock(&self.recent);
         if recent.len() == RECENT {
@@ -170,28 +172,28 @@ impl Board {
         self.newest.send_replace(Some(Arc::new(published)));
     }
 
-    /// Has readers see workloads and instances as they are now.
+    /// Publishes the present workloads and instances.
     pub(crate) fn show_work(&self, view: Arc<View>) {
         let before = self.work.send_replace(Work::new(&self.ledger, view));
         before.superseded.store(self.ledger.age() + 1, Ordering::Relaxed);
     }
 
-    /// Has readers see nodes as they are now.
+    /// Publishes the present nodes.
     pub(crate) fn show_nodes(&self, nodes: Arc<Nodes>) {
         self.nodes.store(nodes);
     }
 
-    /// Nodes as they are.
+    /// The present nodes.
     pub(crate) fn nodes(&self) -> Arc<Nodes> {
         self.nodes.load_full()
     }
 
-    /// Workloads and instances as they are.
+    /// The present workloads and instances.
     pub(crate) fn work(&self) -> Arc<View> {
         Arc::clone(&self.work.borrow().view)
     }
 
-    /// The same, and every change of them.
+    /// Watches the present workloads and instances.
     pub(crate) fn watch_work(&self) -> watch::Receiver<Arc<Work>> {
         self.work.subscribe()
     }
@@ -201,12 +203,12 @@ impl Board {
         self.newest.borrow().clone()
     }
 
-    /// Hears of every further snapshot.
+    /// Watches for further snapshots.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Arc<Published>>> {
         self.newest.subscribe()
     }
 
-    /// The recent snapshot (`epoch`, `cycle`), if memory still has it.
+    /// The recent snapshot (`epoch`, `cycle`), if it is still in memory.
     pub(crate) fn recent(&self, epoch: u64, cycle: u64) -> Option<Arc<Canonical>> {
         let recent = lock(&self.recent);
         recent
@@ -222,7 +224,7 @@ impl Board {
         self.share(wish, || canonical.view(filter))
     }
 
-    /// The step from `before` to the newest snapshot, of what `filter` leaves of both.
+    /// The delta from `before` to the newest snapshot, reduced by `filter`.
     pub(crate) fn step(&self, published: &Published, filter: &Filter, before: &Canonical) -> Arc<Pieces> {
         let canonical = &published.canonical;
         let from = Some((before.epoch, before.cycle));
@@ -230,18 +232,18 @@ impl Board {
         self.share(wish, || canonical.delta(before, filter))
     }
 
-    /// The state of another subscriber with the same filter.
+    /// The bytes that another subscriber with the same request holds.
     pub(crate) fn shared(&self, wish: &Wish) -> Option<Arc<Pieces>> {
         lock(&self.shared).read.get(wish).and_then(Weak::upgrade)
     }
 
-    /// The bytes that `wish` is for, made once for all who have it.
+    /// The bytes for `wish`, created once for all readers with the same request.
     pub(crate) fn share(&self, wish: Wish, make: impl FnOnce() -> Bytes) -> Arc<Pieces> {
         let mut shared = lock(&self.shared);
         if let Some(pieces) = shared.read.get(&wish).and_then(Weak::upgrade) {
             return pieces;
         }
-        // Made under the lock, so that a thousand readers do not all do it.
+        // Created under the lock, so that a thousand readers do not all do it.
         let pieces = Pieces::new(&self.ledger, make());
         if wish.0 > shared.newest {
             shared.newest = wish.0;
@@ -260,7 +262,7 @@ impl Board {
         pieces
     }
 
-    /// Counts a reader in; it is counted out when the return value is dropped.
+    /// Counts a reader until the return value is dropped.
     pub(crate) fn reader(self: &Arc<Self>) -> Reader {
         let number = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let cycle = Arc::new(AtomicU64::new(
@@ -274,7 +276,7 @@ impl Board {
         }
     }
 
-    /// Readers, and how many of them have not got the snapshot of `cycle`.
+    /// Number of readers, and of those that do not have the snapshot of `cycle`.
     pub(crate) fn readers(&self, cycle: u64) -> (u32, u32) {
         let readers = lock(&self.readers);
         let behind = readers
@@ -285,7 +287,7 @@ impl Board {
     }
 }
 
-/// What a reader hands back to go on: cluster, epoch, cycle, and what tells its filter from others.
+/// The resume token of a reader: cluster, epoch, cycle, and a mark of its filter.
 pub(crate) fn token(published: &Published, filter: &Filter) -> String {
     let snapshot = &published.snapshot;
     format!(
@@ -297,7 +299,7 @@ pub(crate) fn token(published: &Published, filter: &Filter) -> String {
     )
 }
 
-/// Tells filters apart in a resume token.
+/// A mark that distinguishes filters in a resume token.
 pub(crate) fn filter_mark(filter: &Filter) -> String {
     if filter.is_everything() {
         return "all".to_owned();
@@ -312,7 +314,7 @@ pub(crate) fn filter_mark(filter: &Filter) -> String {
     format!("{hash:016x}")
 }
 
-/// A reader that is counted.
+/// A counted reader.
 #[derive(Debug)]
 pub(crate) struct Reader {
     board: Arc<Board>,
@@ -321,12 +323,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// It got the snapshot of `cycle`.
+    /// Records that it received the snapshot of `cycle`.
     pub(crate) fn got(&self, cycle: u64) {
         self.cycle.store(cycle, Ordering::Relaxed);
     }
 
-    /// The board it reads.
+    /// The board that it reads.
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.board
     }

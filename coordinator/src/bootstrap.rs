@@ -1,5 +1,5 @@
-//! Bootstrap in stages: `open` what is on the disk, `follow` until this coordinator may lead, `lead` its engine, and `serve`, which ends with a
-//! drain in reverse.
+//! Bootstrap in stages: `open` the files on the disk, `follow` until this coordinator may lead, `lead` its engine, and
+//! `serve`, which ends with a drain in reverse.
 
 mod error;
 mod keys;
@@ -21,13 +21,13 @@ use serve::serve;
 
 use crate::{config::Config, reads, store::Store as _};
 
-/// A clock may be set back by so much, and be right all the same.
+/// Tolerance for a clock that was set back and may be correct nevertheless.
 const SET_BACK: Duration = Duration::from_secs(300);
 
-/// Runs a coordinator until it is asked to stop, or until it cannot go on.
+/// Runs a coordinator until it is asked to stop, or until it fails.
 pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError> {
-    // Engine and publisher have threads of their own. Sessions mostly sleep, and a worker that is woken for one heartbeat
-    // costs more than the heartbeat: few workers find more to do each time.
+    // Engine and publisher have separate threads. Sessions are mostly idle, and waking a worker for one heartbeat costs
+    // more than the heartbeat: with few workers each finds more to do.
     descriptors::raise();
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
@@ -37,7 +37,7 @@ pub(crate) fn run(config: Config, exit_with_stdin: bool) -> Result<(), BootError
         .build()
         .map_err(|e| BootError::System("start threads", e))?;
     let result = boot(&runtime, config, exit_with_stdin);
-    // What is still running (a read of standard input) does not hold the process.
+    // Blocking operations that still run (a read of standard input) do not delay the exit.
     runtime.shutdown_background();
     result
 }
@@ -49,8 +49,8 @@ fn boot(runtime: &Runtime, config: Config, exit_with_stdin: bool) -> Result<(), 
     serve(runtime, leading, exit_with_stdin)
 }
 
-/// Ends once this coordinator may lead. It is the only one, and waits for nothing but a clock that is behind the newest snapshot; whether that one was
-/// ahead cannot be told: then the coordinator starts.
+/// Returns once this coordinator may lead. It is the only coordinator, and waits only for a clock that is behind the
+/// newest snapshot; whether that snapshot's clock was ahead cannot be determined, and the coordinator then starts.
 fn follow(opened: &Opened) -> Result<(), BootError> {
     let Some(newest) = opened.store.history().seals(u64::MAX, 1)?.pop() else {
         return Ok(());

@@ -14,7 +14,7 @@ use wyneos_shell::{
     log,
 };
 
-/// Names and addresses; a comma separates them on the command line.
+/// Names and addresses, separated by commas on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Names(pub(crate) Vec<String>);
@@ -31,33 +31,33 @@ impl FromStr for Names {
 const THREE_MONTHS: Duration = Duration::from_secs(91 * 86_400);
 
 wyneos_shell::config! {
-    /// TLS: agents and operators are known by certificates of the cluster's own CA. Without it nobody is known, and everybody who reaches the server may do everything.
+    /// TLS: agents and operators are identified by certificates of the cluster's own CA. Without it no caller is authenticated, and everyone who reaches the server has all permissions.
     tls: bool = true, "tls", "WYNEOS_COORDINATOR_TLS", num_args = 0..=1, default_missing_value = "true";
-    /// Names and addresses in the coordinator's certificate, comma-separated, beside localhost, this host's name and `listen`: for clients that look for those, as grpcurl does.
+    /// Names and addresses in the coordinator's certificate, comma-separated, in addition to localhost, this host's name and `listen`; for clients that verify host names, such as grpcurl.
     names: Names = Names::default(), "names", "WYNEOS_COORDINATOR_NAMES";
-    /// Certificate (PEM) of an operator's own CA, which may only sign for this cluster; empty: the cluster's own, made at the first start.
+    /// Certificate (PEM) of an operator's own CA, which may only sign for this cluster; empty: the cluster's own CA, created at the first start.
     ca_cert: PathBuf = PathBuf::new(), "ca-cert", "WYNEOS_COORDINATOR_CA_CERT";
-    /// Its key (PEM), which only its owner may read.
+    /// Private key (PEM) of that CA; only its owner may read the file.
     ca_key: PathBuf = PathBuf::new(), "ca-key", "WYNEOS_COORDINATOR_CA_KEY";
-    /// How long certificates of agents and of the coordinator hold, 10s to 366d; they are renewed at two thirds. Longer: less work; a stolen key is good for longer.
+    /// Lifetime of certificates of agents and of the coordinator, 10s to 366d; they are renewed at two thirds. Longer: less work, but a stolen key remains valid for longer.
     certificate_ttl: Span = Span(Duration::from_secs(24 * 3600)), "certificate-ttl", "WYNEOS_COORDINATOR_CERTIFICATE_TTL";
-    /// How long after its expiry a node's certificate is still renewed by itself, up to 3650d; 0s: never, the node joins anew. Longer: machines may be off for longer.
+    /// Time after its expiry in which a node's certificate is still renewed automatically, up to 3650d; 0s: never, the node must join again. Longer: machines may be off for longer.
     late_renewal: Span = Span(THREE_MONTHS), "late-renewal", "WYNEOS_COORDINATOR_LATE_RENEWAL";
-    /// How long a TLS handshake may take, 100ms to 60s. Longer: slower hosts get through; half-open ones are held for longer.
+    /// Time limit for a TLS handshake, 100ms to 60s. Longer: slower hosts succeed, but half-open connections are held for longer.
     handshake_timeout: Span = Span(Duration::from_secs(10)), "handshake-timeout", "WYNEOS_COORDINATOR_HANDSHAKE_TIMEOUT";
-    /// Connections at most, handshakes included; 1 to 1000000.
+    /// Maximum number of connections, handshakes included; 1 to 1000000.
     max_connections: usize = 20_000, "max-connections", "WYNEOS_COORDINATOR_MAX_CONNECTIONS";
-    /// Connections of one source address at most (for IPv6 a network of 64 bits); 1 to 1000000. Agents behind one address translation share it.
+    /// Maximum number of connections from one source address (for IPv6 a network of 64 bits); 1 to 1000000. Agents behind one address translation share it.
     max_connections_per_source: usize = 2_048, "max-connections-per-source", "WYNEOS_COORDINATOR_MAX_CONNECTIONS_PER_SOURCE";
-    /// Attempts to join from one source address a minute at most; 1 to 1000000.
+    /// Maximum number of attempts to join from one source address per minute; 1 to 1000000.
     enrolments_per_minute: u32 = 120, "enrolments-per-minute", "WYNEOS_COORDINATOR_ENROLMENTS_PER_MINUTE";
-    /// Entries of the audit kept at most; 1000 or more. Each takes about 400 bytes on disk.
+    /// Maximum number of audit entries retained; 1000 or more. Each takes about 400 bytes on disk.
     audit_max_count: u64 = 100_000, "audit-max-count", "WYNEOS_COORDINATOR_AUDIT_MAX_COUNT";
-    /// Address to serve agents, operators and SDKs on. Without TLS it must be a loopback address, unless `insecure` is set.
+    /// Address on which agents, operators and SDKs are served. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), "listen", "WYNEOS_COORDINATOR_LISTEN";
-    /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
+    /// Address on which Prometheus metrics are served, at /metrics; "off" for none. It is served without TLS, so it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7401))), "metrics-listen", "WYNEOS_COORDINATOR_METRICS_LISTEN";
-    /// Directory of the store, of the signing key and of the CA; made if it is not there.
+    /// Directory of the store, of the signing key and of the CA; created if it does not exist.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-coordinator"), "data-dir", "WYNEOS_COORDINATOR_DATA_DIR";
     /// Longest wait at start for a clock that is behind the build date, the CA or the newest snapshot, 0s to 1h. Longer: tolerates slower time synchronisation.
     clock_wait: Span = Span(Duration::from_secs(60)), "clock-wait", "WYNEOS_COORDINATOR_CLOCK_WAIT";
@@ -65,47 +65,47 @@ wyneos_shell::config! {
     cycle: Span = Span(Duration::from_secs(6)), "cycle", "WYNEOS_COORDINATOR_CYCLE";
     /// Time between two heartbeats, 100ms to 60s. Longer: less load, later detection.
     heartbeat: Span = Span(Duration::from_secs(2)), "heartbeat", "WYNEOS_COORDINATOR_HEARTBEAT";
-    /// From suspect to offline, 100ms to 1h. Longer: fewer false verdicts, later ones.
+    /// Grace period from suspect to offline, 100ms to 1h. Longer: fewer false verdicts, but later ones.
     suspect_grace: Span = Span(Duration::from_secs(10)), "suspect-grace", "WYNEOS_COORDINATOR_SUSPECT_GRACE";
-    /// After a start: how long nodes that do not come back are waited for, 1s to 1d.
+    /// Time after a start for which nodes that have not reconnected are waited for, 1s to 1d.
     restart_grace: Span = Span(Duration::from_secs(60)), "restart-grace", "WYNEOS_COORDINATOR_RESTART_GRACE";
     /// Time between two probes of one target, 100ms to 60s. Longer: less load, later evidence.
     probe_interval: Span = Span(Duration::from_secs(1)), "probe-interval", "WYNEOS_COORDINATOR_PROBE_INTERVAL";
-    /// Telemetry samples kept a series, one a cycle; 10 to 10000. Each costs 56 bytes a node.
+    /// Number of telemetry samples retained per series, one per cycle; 10 to 10000. Each costs 56 bytes per node.
     telemetry_history: usize = 120, "telemetry-history", "WYNEOS_COORDINATOR_TELEMETRY_HISTORY";
-    /// Nodes known at most; 1 to 1000000.
+    /// Maximum number of known nodes; 1 to 1000000.
     max_nodes: usize = 100_000, "max-nodes", "WYNEOS_COORDINATOR_MAX_NODES";
-    /// Age at which nodes that are offline, left, revoked or were never admitted are forgotten, 1m to 3650d; 0s: never. Counts the time that the coordinator runs. Longer: a repaired machine is still known. Shorter: lists are shorter.
+    /// Age at which nodes that are offline, left, revoked or were never admitted are forgotten, 1m to 3650d; 0s: never. Counts only time in which the coordinator runs. Longer: a repaired machine is still known. Shorter: lists are shorter.
     forget_after: Span = Span(Duration::ZERO), "forget-after", "WYNEOS_COORDINATOR_FORGET_AFTER";
-    /// Retention of sealed snapshots, 1s or more, in time that the coordinator runs: setting a clock deletes none.
+    /// Retention of sealed snapshots, 1s or more, in running time of the coordinator: changing a clock deletes none.
     history_max_age: Span = Span(Duration::from_secs(24 * 3600)), "history-max-age", "WYNEOS_COORDINATOR_HISTORY_MAX_AGE";
-    /// Sealed snapshots kept at most; 2 or more. Each takes about 400 bytes a node on disk.
+    /// Maximum number of sealed snapshots retained; 2 or more. Each takes about 400 bytes per node on disk.
     history_max_count: u64 = 2_000, "history-max-count", "WYNEOS_COORDINATOR_HISTORY_MAX_COUNT";
-    /// Events kept at most; 1000 or more. Each takes about 600 bytes on disk.
+    /// Maximum number of events retained; 1000 or more. Each takes about 600 bytes on disk.
     events_max_count: u64 = 100_000, "events-max-count", "WYNEOS_COORDINATOR_EVENTS_MAX_COUNT";
-    /// Size of the kept events in MiB, of their records; 1 to 1048576. Beyond it the node or workload with the most bytes loses its oldest. The file takes up to twice as much.
+    /// Maximum size of the retained events in MiB, of their records; 1 to 1048576. Beyond it the node or workload with the most bytes loses its oldest events. The file takes up to twice as much.
     events_max_mib: u64 = 256, "events-max-mib", "WYNEOS_COORDINATOR_EVENTS_MAX_MIB";
     /// Maximum number of subscribers (watches, and readers of logs and sealed snapshots) in total; 1 to 100000.
     max_subscribers: usize = 4_096, "max-subscribers", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS";
     /// Maximum number of subscribers of one identity, which is the name in a certificate or bearer token, or otherwise the source address; 1 to 100000.
     max_subscribers_per_identity: usize = 1_024, "max-subscribers-per-identity", "WYNEOS_COORDINATOR_MAX_SUBSCRIBERS_PER_IDENTITY";
-    /// Maximum memory in MiB for answers that clients have not read, beside the two newest states; 64 to 65536. At the limit, the answers that hold the oldest data end. More: tolerates slower readers, costs memory.
+    /// Maximum memory in MiB for answers that clients have not read, in addition to the two newest states; 64 to 65536. At the limit, the answers that hold the oldest data end. Larger: tolerates slower readers, costs memory.
     answer_memory_mib: usize = 224, "answer-memory-mib", "WYNEOS_COORDINATOR_ANSWER_MEMORY_MIB";
-    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and, where it is `listen`, command everything.
+    /// Permits addresses beyond loopback without TLS: everyone who reaches them can read everything, and, for `listen`, command everything.
     insecure: bool = false, "insecure", "WYNEOS_COORDINATOR_INSECURE", num_args = 0..=1, default_missing_value = "true";
-    /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_coordinator=debug".
+    /// Log level (error, warn, info, debug or trace), or a filter such as "info,wyneos_coordinator=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_COORDINATOR_LOG";
-    /// How log lines look.
+    /// Format of log lines.
     log_format: LogFormat = LogFormat::Text, "log-format", "WYNEOS_COORDINATOR_LOG_FORMAT";
 }
 
 impl Config {
-    /// True when others than this host's processes can reach it, and no TLS protects that.
+    /// True if it can be reached from other hosts without the protection of TLS.
     pub(crate) fn is_exposed(&self) -> bool {
         !self.tls && !self.listen.ip().is_loopback()
     }
 
-    /// There is nothing below the file.
+    /// There is no layer below the file.
     fn base(&self) -> Option<PathBuf> {
         None
     }

@@ -1,4 +1,4 @@
-//! The driver: the one task that owns the coordinator's logic. Others send it messages; nobody else can reach it.
+//! The driver: the single task that owns the coordinator's logic. Other tasks send it messages; none can access it.
 
 use std::{
     collections::HashMap,
@@ -21,76 +21,78 @@ use wyneos_shell::clock::Clock;
 
 use crate::{metrics::Metrics, publisher::Work, turns::Turn};
 
-/// Inputs that wait for the engine at most; then sessions wait, and HTTP/2 makes their agents wait.
+/// Maximum number of inputs that wait for the engine; beyond it sessions wait, and HTTP/2 makes their agents wait.
 pub(crate) const INPUTS: usize = 16_384;
 
-/// Inputs taken at once.
+/// Maximum number of inputs processed at once.
 const BATCH: usize = 1_024;
 
-/// Messages that wait for a session at most; then it is closed: its agent does not read.
+/// Maximum number of messages that wait for a session; beyond it the session is closed, because its agent does not
+/// read.
 pub(crate) const OUTBOUND: usize = 32;
 
-/// Inputs and timers gather for this long: one wake-up of the engine serves many heartbeats. Longer: less work, later
-/// reactions.
+/// Time for which inputs and timers are gathered: one wake-up of the engine serves many heartbeats. Longer: less work,
+/// later reactions.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Commands and confirmations that wait for the engine at most; then their senders wait.
+/// Maximum number of commands and confirmations that wait for the engine; beyond it their senders wait.
 pub(crate) const URGENT: usize = 1_024;
 
-/// How long a copy serves further plans. Longer: the engine copies less often; plans rest on older facts.
+/// Time for which a copy serves further plans. Longer: the engine copies less often; plans are based on older facts.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// How often the engine is told what the wall clock reads.
+/// Interval at which the engine is told the wall clock.
 const WALL_CLOCK: Duration = Duration::from_secs(1);
 
-/// What the engine is sent.
+/// Messages to the engine.
 #[derive(Debug)]
 pub(crate) enum ToEngine {
     /// A fact for the core.
     Fact(Input),
-    /// A fact for the core, and when it arrived: its way to the core is measured.
+    /// A fact for the core, and the time of its arrival, from which its latency is measured.
     Timed(Input, std::time::Instant),
-    /// A new transport, before its first fact.
+    /// A new transport, sent before its first fact.
     Open(ConnId, mpsc::Sender<Outbound>),
-    /// Everything is said: the engine ends, and behind it the publisher.
+    /// The end of all input: the engine ends, and after it the publisher.
     Stop,
-    /// What a command would do is asked for. It is worked out beside the engine.
+    /// A request to plan a command, which is computed beside the engine.
     Plan {
-        /// What is asked.
+        /// The command.
         command: Command,
-        /// Who asks, for people.
+        /// The caller, for people.
         by: Arc<str>,
-        /// Held until it is worked out, whoever waits for it.
+        /// Held until the plan is computed, even if the caller is gone.
         turn: Turn,
-        /// Where the answer goes.
+        /// Receiver of the answer.
         answer: oneshot::Sender<Result<Answer, Refusal>>,
     },
     /// An operator's command.
     Command {
-        /// What is asked.
+        /// The command.
         command: Command,
-        /// Who asks, for people.
+        /// The caller, for people.
         by: Arc<str>,
-        /// The audit's intent; `None` for what changes nothing.
+        /// The audit's intent; `None` for a command that changes nothing.
         intent: Option<u64>,
-        /// Where the answer goes.
+        /// Receiver of the answer.
         answer: oneshot::Sender<Result<Answer, Refusal>>,
     },
 }
 
-/// What a session is sent; its end is the channel's.
+/// Messages to a session; the end of the channel ends the session.
 #[derive(Debug)]
 pub(crate) enum Outbound {
     /// An encoded `SessionResponse`.
     Message(Encoded),
-    /// The refusal that ends it.
+    /// The refusal that ends the session.
     Refused(Box<Refused>),
 }
 
-/// Whoever may send to the engine.
+/// A sender to the engine.
 pub(crate) type EngineSender = mpsc::Sender<ToEngine>;
 
-/// Waits until inputs may be taken again, and for the first one; takes what is there. Empty when every sender is gone.
+/// Waits until inputs may be processed again, and for the first one; then takes all that are available. Empty if every
+/// sender is gone.
 async fn gather(inputs: &mut mpsc::Receiver<ToEngine>, from: Instant, batch: &mut Vec<ToEngine>) {
     sleep_until(from).await;
     inputs.recv_many(batch, BATCH).await;
@@ -107,15 +109,15 @@ pub(crate) struct Engine {
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     next_request: u64,
     metrics: Arc<Metrics>,
-    /// The newest seal, as sessions get it with their next heartbeat.
+    /// The newest seal, which sessions send after their next heartbeat.
     seals: watch::Sender<Option<Encoded>>,
-    /// What plans rest on, and when it was copied; none since the newest command.
+    /// The copy that plans are based on, and its time; none since the newest command.
     planner: Option<(Instant, Arc<Mutex<Planner>>)>,
 }
 
 impl Engine {
-    /// An engine that drives `core`. What comes by `urgent` does not wait for others to gather. `work` is bounded by the
-    /// core: it awaits so many batches and one snapshot at most.
+    /// Creates an engine that drives `core`. Inputs through `urgent` do not wait to be gathered. The core bounds
+    /// `work`: it awaits a limited number of batches and at most one snapshot.
     pub(crate) fn new(
         core: Coordinator,
         clock: Clock,
@@ -158,7 +160,7 @@ impl Engine {
                 self.core.handle_timeout(now);
             }
             self.effects();
-            // Timers gather, too: ten thousand nodes have as many, each due at a moment of its own.
+            // Timers are gathered, too: ten thousand nodes have as many, each due at its own time.
             let due = self
                 .core
                 .poll_timeout()
@@ -176,7 +178,7 @@ impl Engine {
                         return;
                     }
                     self.metrics.engine_batch.observe(batch.len() as f64);
-                    // A full batch means that more waits: that is taken at once.
+                    // A full batch means that more inputs wait, which are processed immediately.
                     gathered = if batch.len() < BATCH { Instant::now() + GATHER } else { began };
                     for input in batch.drain(..) {
                         self.take(input);
@@ -224,7 +226,7 @@ impl Engine {
                 let planner = self.planner();
                 spawn_blocking(move || {
                     let own = planner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    // The caller may have gone meanwhile.
+                    // The caller may be gone by now.
                     drop(answer.send(own.answer(command, &by)));
                     drop(turn);
                 });
@@ -244,7 +246,7 @@ impl Engine {
         }
     }
 
-    /// What plans rest on: after every command that was carried out before, and no older than [`FRESH`].
+    /// The copy that plans are based on: from after every earlier command, and no older than [`FRESH`].
     fn planner(&mut self) -> Arc<Mutex<Planner>> {
         if let Some((at, planner)) = &self.planner
             && at.elapsed() < FRESH
@@ -275,7 +277,7 @@ impl Engine {
                 Effect::Publish(snapshot) => drop(self.work.send(Work::Publish(snapshot))),
                 Effect::Reply { request, answer } => {
                     if let Some(waiting) = self.requests.remove(&request) {
-                        // The caller may have gone; the command stands all the same.
+                        // The caller may be gone; the command remains valid.
                         drop(waiting.send(answer));
                     }
                 }
@@ -295,7 +297,7 @@ impl Engine {
             message => Outbound::Message(Encoded::new(&v1::SessionResponse::from(message))),
         };
         if sender.try_send(outbound).is_err() {
-            // Its agent does not read. Without its queue the session ends, and says so to the core.
+            // The agent does not read. Without its queue the session ends, and reports that to the core.
             self.metrics.sessions_overrun.inc();
             self.conns.remove(&conn);
         }

@@ -1,4 +1,4 @@
-//! The gate: who calls, and whether they may. It stands before every rpc, and writes the audit.
+//! The gate: authenticates and authorises callers. It precedes every rpc, and writes the audit.
 
 mod caller;
 mod guarded;
@@ -44,10 +44,10 @@ use shares::{NOBODYS, REQUEST_BYTES, Received};
 pub(crate) use shares::{SESSION, Shares};
 pub(crate) use strays::Calls;
 
-/// The header's scheme.
+/// Scheme of the header.
 const BEARER: &str = "Bearer ";
 
-/// What the gate decides by; clones share it.
+/// The data with which the gate decides; clones share it.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) access: Arc<ArcSwap<Access>>,
@@ -56,25 +56,24 @@ pub(crate) struct Gate {
     pub(crate) shares: Arc<Shares>,
 }
 
-/// The object of a call that was refused before its request was read, in the audit.
+/// Object of a call that was refused before its request was read, in the audit.
 const UNREAD: &str = "request not read";
 
-/// An rpc that there is none of, in the audit.
+/// Name of an rpc that does not exist, in the audit.
 const UNKNOWN: &str = "unknown rpc";
 
 impl Gate {
-    /// Who calls.
+    /// Identifies the caller.
     ///
-    /// # Errors
-    /// Nobody who is let in; the caller beside it has no role, and the name that was proven, for the audit.
+    /// The caller is not accepted; the caller in the error has no role, but the name that was proven, for the audit.
     fn identify<B>(&self, request: &Request<B>) -> Result<Caller, Box<(Caller, Status)>> {
         let peer = request.extensions().get::<Peer>();
         let caller = |name: &str, role| Caller::new(name, role, peer);
         let refused = |status| Box::new((caller(audit::NOBODY, None), status));
         let peer = peer.ok_or_else(|| refused(status::unauthenticated("the connection is not known")))?;
         if !peer.tls {
-            // Without TLS everybody may do everything: configuration sees to it who reaches the server. A call is all the proof
-            // there is that a connection is used.
+            // Without TLS all callers have all permissions: the configuration restricts who can reach the server. A
+            // call is the only proof that a connection is used.
             peer.vouch();
             return Ok(caller(audit::NOBODY, Some(Role::Admin)));
         }
@@ -111,11 +110,11 @@ impl Gate {
         Ok(caller)
     }
 
-    /// Whether a caller who was let in still is.
+    /// Whether an accepted caller is still accepted.
     fn still(&self, caller: &Caller) -> Result<(), Status> {
         let (access, now) = (self.access.load(), Clock::default().wall());
         let shut = |why: &dyn std::fmt::Display| Err(status::unauthenticated(format!("{}: {why}", caller.name)));
-        // The handshake looked at it, which may be long ago.
+        // The handshake checked it, possibly long ago.
         if caller.ends.is_some_and(|ends| SystemTime::now() >= ends) {
             return shut(&"the certificate has expired since it was shown");
         }
@@ -131,7 +130,7 @@ impl Gate {
         }
     }
 
-    /// Who calls, and the rule by which the call may go on, or why it may not.
+    /// The caller, and the rule by which the call is permitted, or the reason for which it is not.
     fn admit<B>(&self, request: &Request<B>) -> (Caller, Result<&'static Rule, Status>) {
         let peer = request.extensions().get::<Peer>();
         let nobody = || Caller::new(audit::NOBODY, None, peer);
@@ -174,7 +173,7 @@ impl Gate {
         (caller, Err(status))
     }
 
-    /// Writes that a caller was refused something.
+    /// Records a refusal of a caller.
     pub(crate) fn note_refusal(&self, caller: &Caller, action: &'static str, code: Code, reason: &str) {
         let record = self.record(caller, action, code, reason);
         self.audit.note(record);
@@ -202,7 +201,7 @@ impl Gate {
     }
 }
 
-/// What kind of refusal it is.
+/// The status code of a refusal.
 fn code_of(refused: &Refused) -> Code {
     match refused {
         Refused::Connections(_) | Refused::Source(_) | Refused::Displaced(_) | Refused::System(_) => {
@@ -229,7 +228,7 @@ impl Watch for Gate {
     }
 }
 
-/// The gate before a service.
+/// The gate around a service.
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
     gate: Gate,
@@ -245,11 +244,11 @@ impl<S> Layer<S> for Gate {
     }
 }
 
-/// What came of a call, as far as its beginning tells: an error without an answer is in the headers.
+/// The result of a call, as far as its beginning shows it: an error without an answer is in the headers.
 struct Outcome {
     code: Code,
     message: String,
-    /// The limit that its request met as it came in, as metrics name it.
+    /// The limit that its request reached as it arrived, as named in metrics.
     limit: Option<&'static str>,
 }
 
@@ -281,13 +280,14 @@ impl Outcome {
     }
 }
 
-/// The headers of a request that are read behind the gate. Any number of others may come, and would be held for as long as the call lasts.
+/// Headers of a request that are read after the gate. Any number of others may arrive, and would be held for the
+/// duration of the call.
 const READ: [&str; 2] = ["content-type", "te"];
 
-/// Bytes that one header takes beside its name and value.
+/// Bytes of one header in addition to its name and value.
 const OF_A_HEADER: usize = 128;
 
-/// Bytes of a request's headers, as they are held.
+/// Bytes of a request's headers in memory.
 fn size_of(headers: &HeaderMap) -> usize {
     headers
         .iter()
@@ -295,7 +295,7 @@ fn size_of(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Refuses a compressed request: how long it is would be known only once it is unpacked.
+/// Refuses a compressed request, whose length would be known only after decompression.
 fn plain(headers: &HeaderMap) -> Result<(), Status> {
     match headers.get("grpc-encoding") {
         Some(encoding) if encoding != "identity" => {
@@ -306,16 +306,16 @@ fn plain(headers: &HeaderMap) -> Result<(), Status> {
     }
 }
 
-/// Drops the headers that nobody reads, and what a map of many holds.
+/// Drops the headers that are not read, with the memory of a large map.
 fn strip(headers: &mut HeaderMap) {
     let read = headers.iter().filter(|(name, _)| READ.contains(&name.as_str()));
     *headers = read.map(|(name, value)| (name.clone(), value.clone())).collect();
 }
 
-/// What tonic says of a message that is none; its clients' fault, and not the coordinator's.
+/// tonic's message for an invalid message; a fault of its clients, and not of the coordinator.
 const NOT_DECODED: &str = "failed to decode Protobuf message";
 
-/// The answer to a request that could not be read, as the fault of who sent it.
+/// The answer to a request that could not be decoded, as a fault of its sender.
 fn settle(outcome: &mut Outcome, response: Response<Body>) -> Response<Body> {
     if outcome.code != Code::Internal || !outcome.message.starts_with(NOT_DECODED) {
         return response;
@@ -328,7 +328,7 @@ fn settle(outcome: &mut Outcome, response: Response<Body>) -> Response<Body> {
 }
 
 impl Gate {
-    /// Writes what came of a call into the audit, if it belongs there.
+    /// Records the result of a call in the audit, if required.
     async fn account(&self, caller: &Caller, rule: &Rule, outcome: &Outcome) {
         let (code, message) = (outcome.code, outcome.message.as_str());
         match (outcome.limit, code) {
@@ -339,7 +339,8 @@ impl Gate {
             (None, Code::InvalidArgument) if caller.role.is_none() => self.metrics.call_refused("invalid"),
             _ => {}
         }
-        // What many can be refused is gathered: a flood of it would leave no room for anything else. An intent has an outcome.
+        // Frequent refusals are aggregated, since a flood of them would leave no room for anything else. An intent has
+        // an outcome.
         let many = !matches!(rule.need, Need::People(_)) || outcome.limit.is_some();
         let changes = rule.changes && caller.plans.get().is_none();
         let gathered = code != Code::Ok && many && caller.intent() == 0;
@@ -350,7 +351,7 @@ impl Gate {
         }
     }
 
-    /// The answer as its caller may have it.
+    /// The answer with the checks of its caller.
     fn guard(&self, caller: Caller, response: Response<Body>) -> Response<Body> {
         let person = caller.role.is_some_and(Role::is_persons) && (caller.shown.is_some() || caller.bearer.is_some());
         if !person {
@@ -360,8 +361,8 @@ impl Gate {
         response.map(|inner| Body::new(Guarded::new(inner, gate, caller)))
     }
 
-    /// Counts a call that shows no credential or is refused. When its source has made too many, its connection is turned away: each would cost an
-    /// answer, and those who have something to do would wait behind it.
+    /// Counts a call that presents no credential or is refused. If its source has made too many, its connection is
+    /// closed: each would cost an answer, and legitimate callers would wait behind it.
     fn slow_down(&self, caller: &Caller, request: &Request<Body>) -> Result<(), Status> {
         let Err(wait) = self.shares.unproven(caller) else {
             return Ok(());
@@ -379,7 +380,8 @@ impl Gate {
         Err(status::exhausted("RATE", message))
     }
 
-    /// Takes a place for the answer to a refused call, until it was written. Without one, whoever calls does not read: the connection is closed.
+    /// Takes a place for the answer to a refused call, until it was written. Without a free place, the caller does not
+    /// read, and the connection is closed.
     fn hold_refusal(&self, caller: &Caller, request: &Request<Body>) {
         let extensions = request.extensions();
         let of_session = || extensions.get::<OfSession>().map(|session| &session.0);
@@ -397,7 +399,7 @@ impl Gate {
         }
     }
 
-    /// Takes what the call needs of its caller's share: a place, until its answer was written, and room for its request.
+    /// Takes the call's part of its caller's share: a place until its answer was written, and room for its request.
     fn make_room(&self, caller: &Caller, rule: &Rule, request: &Request<Body>) -> Result<Arc<Received>, Status> {
         let share = self.shares.of(caller, rule);
         if let Some(flight) = request.extensions().get::<Arc<Flight>>() {
@@ -471,7 +473,7 @@ where
         let (of_cut_off, whose) = (gate.clone(), caller.clone());
         let carried_out = async move {
             let response = call.await?;
-            // Nothing of the request is held any more, but by an rpc that reads on.
+            // Nothing of the request is held any more, except by an rpc that continues to read.
             drop(received);
             let mut outcome = Outcome::of(&response);
             let response = settle(&mut outcome, response);
@@ -484,7 +486,7 @@ where
         if !rule.changes {
             return Box::pin(carried_out);
         }
-        // What changes something is carried out and accounted for, though its caller hangs up meanwhile.
+        // A change is carried out and recorded even if its caller disconnects.
         let carried_out = tokio::spawn(carried_out);
         Box::pin(async move {
             match carried_out.await {

@@ -1,4 +1,4 @@
-//! How often one source, or one caller, may try something.
+//! Rate limits per source or caller.
 
 use std::{
     collections::HashMap,
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sources that are remembered at most; beyond that, those that could try again as often as they like are forgotten.
+/// Maximum number of sources that are remembered; beyond it, sources with a full bucket are forgotten.
 const SOURCES: usize = 10_000;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A bucket for each source, which fills by a number of tries a minute.
+/// A bucket per source, which fills at a rate per minute.
 #[derive(Debug)]
 pub(crate) struct Limiter<K> {
     a_minute: f64,
@@ -21,12 +21,12 @@ pub(crate) struct Limiter<K> {
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// A limiter for tries a minute, which may all be made at once.
+    /// A limiter with this rate per minute, which is also its burst.
     pub(crate) fn new(a_minute: u32) -> Limiter<K> {
         Limiter::with_burst(a_minute, a_minute)
     }
 
-    /// A limiter for tries a minute, of which `most` may be made at once.
+    /// A limiter with this rate per minute and a burst of `most`.
     pub(crate) fn with_burst(a_minute: u32, most: u32) -> Limiter<K> {
         Limiter {
             a_minute: f64::from(a_minute),
@@ -35,7 +35,7 @@ impl<K: Eq + Hash> Limiter<K> {
         }
     }
 
-    /// Takes a try of `source`; how long to wait when there is none left.
+    /// Takes a token of `source`; returns the time to wait if there is none.
     pub(crate) fn take(&self, source: K, now: Instant) -> Result<(), Duration> {
         let refill = |(left, at): (f64, Instant)| {
             let since = now.saturating_duration_since(at).as_secs_f64() / MINUTE.as_secs_f64();

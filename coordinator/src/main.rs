@@ -46,7 +46,7 @@ use crate::{
 
 /// The WyneOS coordinator.
 ///
-/// Exit codes: 0 ended as asked; 1 failed while running; 2 wrong arguments; 64 the configuration cannot be used.
+/// Exit codes: 0 ended as requested; 1 failed while running; 2 invalid arguments; 64 the configuration cannot be used.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -58,15 +58,15 @@ struct Cli {
 enum Command {
     /// Runs the coordinator until SIGTERM or SIGINT.
     Run(Box<Run>),
-    /// Makes an admin's credentials from the CA's files on this host: for the first admin, and for when there is none left.
+    /// Creates an admin's credentials from the CA's files on this host: for the first admin, and if there is none left.
     Admin(Admin),
-    /// Makes the data_dir of a coordinator that is not running from a backup, as `wynectl restore` does.
+    /// Creates the data_dir of a coordinator that is not running from a backup, as `wynectl restore` does.
     Restore(Restore),
 }
 
 #[derive(Args)]
 struct Restore {
-    /// The backup, from `wynectl backup`.
+    /// Path of the backup, from `wynectl backup`.
     file: PathBuf,
     /// The coordinator's data_dir: new, or empty.
     #[arg(
@@ -91,7 +91,7 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 
 fn restore(args: &Restore) -> Result<(), Told> {
     let now = Clock::default().wall();
-    // Opened as whoever runs this; what is written is its owner's where there is a directory.
+    // Opened as the calling user; files are written as the owner of an existing directory.
     let backup = Backup::open(&args.file).map_err(|error| Told::of(&error))?;
     let caller = rustix::process::geteuid().as_raw();
     let make = |at: &Path| restore::restore(&backup, at, args.public_key, now, caller);
@@ -110,31 +110,32 @@ fn restore(args: &Restore) -> Result<(), Told> {
 
 #[derive(Args)]
 struct Admin {
-    /// The coordinator's configuration file (TOML), for what is not said here: `data_dir`, `ca_cert` and `ca_key`.
+    /// The coordinator's configuration file (TOML), for options that are not given here: `data_dir`, `ca_cert` and
+    /// `ca_key`.
     #[arg(long, env = "WYNEOS_COORDINATOR_CONFIG")]
     config: Option<PathBuf>,
     /// The coordinator's data_dir; it must have been started once [default: /var/lib/wyneos-coordinator].
     #[arg(long, env = "WYNEOS_COORDINATOR_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// An operator's own CA (PEM), where the coordinator has one.
+    /// An operator's own CA (PEM), if the coordinator uses one.
     #[arg(long, env = "WYNEOS_COORDINATOR_CA_CERT", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
-    /// Its key (PEM).
+    /// Key of that CA (PEM).
     #[arg(long, env = "WYNEOS_COORDINATOR_CA_KEY", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
-    /// The admin's name: 1 to 64 letters, digits, '.', '_' and '-'. `wynectl operator revoke` shuts it out by this name.
+    /// Name of the admin: 1 to 64 letters, digits, '.', '_' and '-'. `wynectl operator revoke` revokes it by this name.
     #[arg(long, default_value = "admin")]
     name: String,
-    /// How long the credentials hold.
+    /// Lifetime of the credentials.
     #[arg(long, default_value = "365d")]
     ttl: Span,
-    /// Folder for ca.pem, cert.pem and key.pem; made if it is not there.
+    /// Directory for ca.pem, cert.pem and key.pem; created if it does not exist.
     #[arg(long)]
     out: PathBuf,
 }
 
-/// Root acts in the data_dir as the coordinator's user, and as itself outside: a link that lies there leads it nowhere, and what the coordinator's user
-/// cannot read is not read for it.
+/// Root acts in the data_dir as the coordinator's user, and as itself outside: a link there cannot redirect it, and
+/// files that the coordinator's user cannot read are not read.
 fn admin(admin: &Admin) -> Result<(), Told> {
     let file = admin.config.as_deref().map(Config::read).transpose();
     let file = file
@@ -181,7 +182,7 @@ fn admin(admin: &Admin) -> Result<(), Told> {
         .map_err(|error| Told::of(&error).to_string())
         .and_then(|ended| ended.map_err(|error| error.to_string()))
     {
-        // The coordinator writes that it is not known.
+        // The coordinator then records the result as unknown.
         eprintln!("wyneos-coordinator: cannot note for the audit what was done: {error}");
     }
     let principal = made?;
@@ -197,13 +198,13 @@ fn admin(admin: &Admin) -> Result<(), Told> {
 
 #[derive(Args)]
 struct Run {
-    /// Configuration file (TOML). The environment wins over it, and flags over both.
+    /// Configuration file (TOML). The environment takes precedence over it, and flags over both.
     #[arg(long, env = "WYNEOS_COORDINATOR_CONFIG")]
     config: Option<PathBuf>,
-    /// Checks the configuration, prints what would be in effect, and ends.
+    /// Validate the configuration, print the effective one, and exit.
     #[arg(long)]
     check: bool,
-    /// Ends at the end of standard input, too.
+    /// Exit at the end of standard input, too.
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
     #[command(flatten)]

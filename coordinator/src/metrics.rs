@@ -179,24 +179,25 @@ impl Metrics {
         (Arc::new(metrics), Arc::new(registry))
     }
 
-    /// A call was refused because of who called.
+    /// Counts a call that was refused because of its caller.
     pub(crate) fn call_refused(&self, reason: &'static str) {
         self.calls_refused.get_or_create(&Because { reason }).inc();
     }
 
-    /// Answers were ended, and connections closed, to bound what clients hold that do not read.
+    /// Counts answers that were ended, and connections that were closed, to bound the memory of clients that do not
+    /// read.
     pub(crate) fn answers_ended(&self, answers: u64, connections: u64) {
         for (reason, count) in [("memory", answers), ("connection", connections)] {
             self.answers_ended.get_or_create(&Because { reason }).inc_by(count);
         }
     }
 
-    /// A connection was refused.
+    /// Counts a refused connection.
     pub(crate) fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.get_or_create(&Because { reason }).inc();
     }
 
-    /// Takes over what a snapshot says.
+    /// Updates metrics from a snapshot.
     pub(crate) fn observe_snapshot(&self, snapshot: &Snapshot) {
         for liveness in Liveness::ALL {
             let nodes = snapshot

@@ -1,4 +1,4 @@
-//! The thread that makes things durable: it groups commits, seals snapshots and puts them on the board.
+//! The thread that makes changes durable: it groups commits, seals snapshots and publishes them on the board.
 
 use std::{sync::Arc, time::Instant};
 
@@ -24,33 +24,33 @@ use crate::{
     store::{SealedSnapshot, Store, StoreError},
 };
 
-/// What the publisher is asked to do, in order.
+/// Requests to the publisher, in order.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Make durable.
+    /// Make a batch durable.
     Commit(Batch),
-    /// Seal, make durable, publish.
+    /// Seal a snapshot, make it durable, and publish it.
     Publish(Arc<Snapshot>),
-    /// Have readers see workloads and instances as they are now.
+    /// Publish the present workloads and instances.
     View(Arc<View>),
-    /// Have readers see nodes as they are now.
+    /// Publish the present nodes.
     Nodes(Arc<Nodes>),
 }
 
-/// Events that a subscriber may be behind; one farther behind reads on from the store.
+/// Maximum number of events that a subscriber may lag behind; one farther behind reads from the store.
 pub(crate) const EVENTS_BEHIND: usize = 1_024;
 
-/// Batches that one transaction takes at most.
+/// Maximum number of batches in one transaction.
 const GROUP: usize = 256;
 
-/// The publisher's own state.
+/// State of the publisher.
 pub(crate) struct Publisher {
     pub(crate) store: Box<dyn Store>,
     pub(crate) sealer: Sealer,
     pub(crate) epoch: u64,
     pub(crate) board: Arc<Board>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
-    /// Tokens and operators as they are durable.
+    /// Durable tokens and operators.
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) engine: EngineSender,
     /// The ledger of memory that answers hold.
@@ -61,8 +61,8 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Works until the engine is gone, or until the store fails: what is in memory could then no longer be kept, and the
-    /// process must end.
+    /// Runs until the engine is gone, or until the store fails: the state in memory could then no longer be stored, and
+    /// the process must end.
     pub(crate) fn run(mut self, mut work: mpsc::UnboundedReceiver<Work>) -> Result<(), StoreError> {
         let mut group = Vec::new();
         while let Some(first) = work.blocking_recv() {
@@ -108,7 +108,7 @@ impl Publisher {
             for event in batch.events {
                 self.metrics.events.inc();
                 tracing::info!(sequence = event.sequence, node = event.node_name, "{}", event.summary);
-                // Nobody may be watching.
+                // There may be no watchers.
                 drop(self.events.send(event));
             }
             self.tell(Input::Committed);
@@ -153,8 +153,8 @@ impl Publisher {
     }
 
     fn tell(&self, input: Input) {
-        // Waits when the queue is full; the engine empties it without waiting for this thread. Without an engine the process
-        // is ending.
+        // Waits if the queue is full; the engine empties it without waiting for this thread. Without an engine the
+        // process is ending.
         drop(self.engine.blocking_send(ToEngine::Fact(input)));
     }
 }

@@ -1,7 +1,9 @@
-//! Reads of the disk for callers: a few at once of each sort, shared out between identities, and none for a caller who has gone.
+//! Reads of the disk for callers: a few at once per kind, distributed fairly between identities, and none for a caller
+//! that is gone.
 //!
-//! A read waits for its permit as a future, which ends with its call: what was given up costs nothing. Once it has a thread it holds the
-//! permit and the call's place until it ends, and looks on its way whether anybody still waits for it.
+//! A read waits for its permit as a future, which ends with its call: an abandoned read costs nothing. Once it has a
+//! thread it holds the permit and the call's place until it ends, and checks periodically whether its caller still
+//! waits.
 
 use std::sync::{Arc, Weak};
 
@@ -13,44 +15,45 @@ use crate::{
     turns::{Most, Turns},
 };
 
-/// What is read. Each sort has permits of its own, so that none waits behind another.
+/// Kinds of reads. Each kind has separate permits, so that none waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
     /// A page of a list.
     Page,
-    /// A short look: an explanation, or whether something is known.
+    /// A short read: an explanation, or whether something is known.
     Look,
-    /// What a subscriber of events or of the audit missed.
+    /// The events or audit entries that a subscriber missed.
     CatchUp,
     /// A page of the audit.
     Audit,
-    /// A whole snapshot or two; each takes its memory meanwhile.
+    /// One or two whole snapshots; each occupies its memory meanwhile.
     Snapshot,
 }
 
-/// Reads at once: of one identity, and of all. More: more of them at once on hosts with many processors, which hold a page of 1 MiB each.
+/// Maximum number of simultaneous reads: of one identity, and in total. Higher: more of them at once on hosts with many
+/// processors, each holding a page of 1 MiB.
 const PAGES: (usize, usize) = (2, 4);
 const LOOKS: (usize, usize) = (2, 4);
 const CATCH_UPS: (usize, usize) = (2, 4);
 const AUDIT: (usize, usize) = (1, 2);
 const SNAPSHOTS: (usize, usize) = (1, 2);
 
-/// Threads for what blocks beside reads: a backup, standard input, and files of the CA.
+/// Threads for blocking operations other than reads: a backup, standard input, and files of the CA.
 const BESIDE: usize = 8;
 
-/// Threads that block at most, so that whatever has a permit has a thread.
+/// Maximum number of blocking threads, so that every permit has a thread.
 pub(crate) const THREADS: usize = PAGES.1 + LOOKS.1 + CATCH_UPS.1 + AUDIT.1 + SNAPSHOTS.1 + BESIDE;
 
-/// Who waits for a read.
+/// The caller that waits for a read.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     who: Who,
-    /// Has the call's place.
+    /// The call's place.
     flight: Option<Arc<Flight>>,
 }
 
 impl Asker {
-    /// Whoever makes the call.
+    /// The caller of a request.
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Asker {
         let extensions = request.extensions();
         Asker {
@@ -65,18 +68,18 @@ impl Asker {
 pub(crate) struct Still(Weak<()>);
 
 impl Still {
-    /// As long as `waits` is held.
+    /// True while `waits` is held.
     pub(crate) fn of(waits: &Arc<()>) -> Still {
         Still(Arc::downgrade(waits))
     }
 
-    /// True once the caller has gone: the result is dropped, whatever it is.
+    /// True once the caller is gone, and the result is dropped.
     pub(crate) fn is_over(&self) -> bool {
         self.0.strong_count() == 0
     }
 }
 
-/// The permits of all sorts.
+/// The permits of all kinds.
 #[derive(Debug)]
 pub(crate) struct Reads {
     pages: Arc<Turns>,
@@ -98,7 +101,7 @@ impl Default for Reads {
     }
 }
 
-/// Calls that wait are bounded by the calls that an identity may have, and by their time.
+/// Waiting calls are bounded by the calls of an identity, and by their time limit.
 fn turns((of_one, of_all): (usize, usize)) -> Arc<Turns> {
     Turns::new(Most {
         of_one,
@@ -119,8 +122,8 @@ impl Reads {
         }
     }
 
-    /// Runs `read` on a thread that may block, once there is a permit for it. Dropping the future drops a read that waits, and ends one
-    /// that runs when it next looks. `None` when it was cut off.
+    /// Runs `read` on a blocking thread, once there is a permit for it. Dropping the future drops a waiting read, and
+    /// ends a running one at its next check. `None` if it was cut off.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         sort: Sort,
@@ -133,7 +136,7 @@ impl Reads {
         let run = spawn_blocking(move || {
             let result = (!still.is_over()).then(|| read(&still));
             drop(place);
-            // Until the result was taken: what was read and waits to be taken is bounded, too.
+            // Held until the result was taken, which bounds the results that wait.
             (result, permit)
         });
         let (result, permit) = run.await.ok()?;

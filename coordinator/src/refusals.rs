@@ -1,4 +1,4 @@
-//! Refusals that are remembered: whoever asks again and again gets the same answer, and nothing is asked of the engine or written.
+//! Remembered refusals: repeated requests get the same answer, without a request to the engine or a write.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use std::{
 
 use tonic::Status;
 
-/// How long a refusal is remembered. Longer: fewer entries in the audit of those who do not stop; later an operator's change of mind
-/// shows.
+/// Time for which a refusal is remembered. Longer: fewer entries in the audit from persistent callers; an operator's
+/// correction takes effect later.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Refusals that are remembered at most; beyond that all are forgotten.
+/// Maximum number of remembered refusals; beyond it all are forgotten.
 const MOST: usize = 10_000;
 
-/// Refusals of the last minute, by whom they are about.
+/// Refusals of the last minute, by subject.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals<K>(Mutex<HashMap<K, (Instant, Status)>>);
 
@@ -40,7 +40,7 @@ impl<K: Eq + Hash> Refusals<K> {
         known.insert(whom, (now, status.clone()));
     }
 
-    /// Forgets all: somebody may be let in now.
+    /// Forgets all, since a caller may be accepted now.
     pub(crate) fn forget(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

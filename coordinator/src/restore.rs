@@ -1,7 +1,7 @@
-//! Restoring: a data_dir is made from a backup, for a coordinator that is not running.
+//! Restoring: creates a data_dir from a backup, for a coordinator that is not running.
 //!
-//! The backup is read wholly and verified before anything is written. A marker stands in the directory until all of it is durable; while it
-//! is there, no coordinator starts from what is beside it.
+//! The backup is read completely and verified before anything is written. A marker remains in the directory until all
+//! of it is durable; while it exists, no coordinator starts from that directory.
 
 use std::{
     fs::{self, File},
@@ -22,10 +22,10 @@ use crate::{
     store::{Import, StoreError, taken},
 };
 
-/// Stands in a directory whose restoration was begun and not finished.
+/// Marks a directory whose restore was begun and not finished.
 const MARKER: &str = "restore-unfinished";
 
-/// Why nothing is restored.
+/// The reason for which nothing is restored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestoreError {
     /// The backup cannot be trusted.
@@ -33,7 +33,7 @@ pub(crate) enum RestoreError {
     Backup {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         source: ExportError,
     },
     /// The directory is not empty.
@@ -41,10 +41,10 @@ pub(crate) enum RestoreError {
     Occupied {
         /// The directory.
         path: PathBuf,
-        /// Something in it.
+        /// An entry in it.
         found: String,
     },
-    /// An earlier restoration did not get to its end.
+    /// An earlier restore did not finish.
     #[error("{}: a restore was begun here and not finished: remove what is in it, and restore again", .0.display())]
     Unfinished(PathBuf),
     /// The clock is behind.
@@ -58,11 +58,11 @@ pub(crate) enum RestoreError {
     /// A file cannot be read or written.
     #[error("{}: cannot {what}", .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -86,7 +86,7 @@ fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> RestoreError
     }
 }
 
-/// Refuses a directory whose restoration was not finished.
+/// Refuses a directory whose restore was not finished.
 pub(crate) fn check_finished(data_dir: &Path) -> Result<(), RestoreError> {
     match files::is_missing(&data_dir.join(MARKER)) {
         true => Ok(()),
@@ -94,7 +94,7 @@ pub(crate) fn check_finished(data_dir: &Path) -> Result<(), RestoreError> {
     }
 }
 
-/// A backup that is held open: whoever restores it may not reach it by its name any more.
+/// A backup that is held open, because the restoring user may no longer be able to open it by name.
 pub(crate) struct Backup {
     path: PathBuf,
     file: File,
@@ -117,7 +117,8 @@ impl Backup {
     }
 }
 
-/// Makes `data_dir` from `backup`, for the user `caller`, as the directory's owner; what the backup holds.
+/// Creates `data_dir` from `backup`, for the user `caller`, as the directory's owner; returns the contents of the
+/// backup.
 pub(crate) fn restore(
     backup: &Backup,
     data_dir: &Path,
@@ -150,7 +151,7 @@ pub(crate) fn restore(
     let mut import = Import::new(data_dir, header, &restored)?;
     let mut secrets = Vec::new();
     let mut entries = audit::import(data_dir)?;
-    // Verified once more: the file may be another one by now.
+    // Verified again, because the file may have been replaced.
     let mut reader = Reader::new(backup.read()?, trusted).map_err(bad)?;
     for record in reader.by_ref() {
         match record.map_err(bad)? {
@@ -172,13 +173,13 @@ pub(crate) fn restore(
     Ok((contents, restored))
 }
 
-/// Makes the directory, or sees that nothing is in it.
+/// Creates the directory, or checks that it is empty.
 fn prepare(data_dir: &Path) -> Result<(), RestoreError> {
     files::make_dir(data_dir, 0o700).map_err(failed(data_dir, "make the data_dir"))?;
     check_finished(data_dir)?;
     for entry in fs::read_dir(data_dir).map_err(failed(data_dir, "look into it"))? {
         let name = entry.map_err(failed(data_dir, "look into it"))?.file_name();
-        // What a file system of its own has at its root.
+        // A file system has it at its root.
         if name != "lost+found" {
             let (path, found) = (data_dir.to_owned(), name.to_string_lossy().into_owned());
             return Err(RestoreError::Occupied { path, found });
@@ -187,7 +188,7 @@ fn prepare(data_dir: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Writes a key or a certificate; its name was checked as the backup was read.
+/// Writes a key or a certificate; its name was verified as the backup was read.
 fn write_file(data_dir: &Path, name: &str, contents: &[u8]) -> Result<(), RestoreError> {
     let path = data_dir.join(name);
     let folder = path.parent().unwrap_or(data_dir);
@@ -204,7 +205,7 @@ fn sync(folder: &Path) -> Result<(), RestoreError> {
     synced.map_err(failed(folder, "make it durable"))
 }
 
-/// What was restored, for people.
+/// The result of a restore, for people.
 pub(crate) fn told(contents: &Contents, restored: &Restored, data_dir: &Path) -> String {
     let v1::BackupHeader {
         cluster_id,

@@ -27,21 +27,21 @@ use crate::{
     services::{Agents, Services},
 };
 
-/// How long the drain may take until what is left is cut off.
+/// Time limit of the drain, after which remaining calls are cut off.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long the first snapshot is waited for before the port is served.
+/// Time for which the first snapshot is waited for before the port is served.
 const FIRST_CYCLE: Duration = Duration::from_secs(5);
 
-/// When agents may try again after a shutdown.
+/// Time after which agents may retry after a shutdown.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a connection stands whose other end shows neither a certificate nor a bearer token: to join, to ask for health.
+/// Lifetime of a connection without a certificate or a bearer token, for joining and health.
 const NOBODYS: Duration = Duration::from_secs(60);
 
-/// What runs while the coordinator serves.
+/// The parts that run while the coordinator serves.
 pub(crate) struct Serving {
-    /// Connections at most: `max_connections`, or what descriptors leave room for.
+    /// Maximum number of connections: `max_connections`, or fewer if the limit of descriptors requires it.
     pub(crate) connections: usize,
     pub(crate) to_engine: engine::EngineSender,
     pub(crate) stopping: watch::Sender<bool>,
@@ -58,7 +58,7 @@ impl Serving {
         agents: Agents,
         exit_with_stdin: bool,
     ) -> Result<(), BootError> {
-        // Whoever reads finds something to read: the first cycle is due at once.
+        // Readers find a snapshot: the first cycle is due immediately.
         let mut newest = services.board.subscribe();
         drop(timeout(FIRST_CYCLE, newest.wait_for(Option::is_some)).await);
         let mut stopping = self.stopping.subscribe();
@@ -77,7 +77,7 @@ impl Serving {
                 return Err(BootError::System("write the audit", failed));
             }
             _ = self.failed => {
-                // The publisher's own error says why.
+                // The publisher's own error has the reason.
                 self.stopping.send_replace(true);
                 server.abort();
                 return Ok(());
@@ -87,7 +87,7 @@ impl Serving {
         let shutdown = ToEngine::Fact(Input::Shutdown {
             retry_after: RETRY_AFTER,
         });
-        // An engine that cannot be told does not end, which is noticed.
+        // An engine that does not receive the message does not end, which is detected.
         drop(timeout(DRAIN, self.to_engine.send(shutdown)).await);
         self.stopping.send_replace(true);
         if timeout(DRAIN, &mut server).await.is_err() {
@@ -98,7 +98,7 @@ impl Serving {
     }
 }
 
-/// Counts what the metrics port refuses. Who scrapes is nobody in particular, so the audit does not hear of it.
+/// Counts refusals of the metrics port. Its clients are unauthenticated, so the audit does not record them.
 pub(crate) struct MetricsPort(pub(crate) Arc<Metrics>);
 
 impl listener::Watch for MetricsPort {
@@ -108,7 +108,7 @@ impl listener::Watch for MetricsPort {
     }
 }
 
-/// Connections, with TLS as the configuration says.
+/// Accepts connections, with TLS as configured.
 fn accept(
     listener: TcpListener,
     connections: usize,
@@ -128,7 +128,7 @@ fn accept(
     let limits = listener::Limits {
         handshake: config.handshake_timeout.0,
         connections,
-        // Where descriptors leave room for few connections, one source does not get them all.
+        // If descriptors leave room for few connections, one source does not get all of them.
         of_one_source: match connections < config.max_connections {
             true => config.max_connections_per_source.min((connections * 3 / 4).max(1)),
             false => config.max_connections_per_source,

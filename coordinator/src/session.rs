@@ -1,4 +1,4 @@
-//! One agent's session on the wire: the stream that answers it also reads it, so that it costs no task of its own.
+//! One agent's session on the wire: the stream that answers it also reads it, so that it needs no separate task.
 
 use std::{
     io::ErrorKind,
@@ -34,13 +34,13 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How long a client may take to say hello.
+/// Time limit for a client's hello.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// One in this many heartbeats is timed from its arrival to its being applied.
+/// One in this many heartbeats is timed from its arrival to its application.
 const TIMED: u64 = 64;
 
-/// Names transports; never the same twice in a process.
+/// Assigns ids to transports, unique in a process.
 #[derive(Debug, Default)]
 pub(crate) struct Conns(AtomicU64);
 
@@ -56,20 +56,21 @@ pub(crate) struct SessionStream {
     inbound: Option<Streaming<v1::SessionRequest>>,
     outbound: mpsc::Receiver<Outbound>,
     sender: EngineSender,
-    /// What the engine had no room for, and how to wait for room.
+    /// An input for which the engine had no room, and the means to wait for room.
     waiting: Option<ToEngine>,
     full: PollSender<ToEngine>,
-    /// Until the hello.
+    /// Time limit for the hello.
     patience: Option<Pin<Box<Sleep>>>,
-    /// The newest seal. It rides on a heartbeat: a session that is awake for one needs no waking for the other.
+    /// The newest seal. It is sent after a heartbeat: a session that is active for one needs no separate wake-up for
+    /// the other.
     seals: watch::Receiver<Option<Encoded>>,
-    /// Messages read when it was last looked at.
+    /// Number of messages read when the seal was last checked.
     sealed_at: u64,
     /// The newest heartbeat, which a seal confirms.
     heard: u64,
     welcomed: bool,
     last: Option<Status>,
-    /// Did the agent's host end it? Otherwise nothing came through any more.
+    /// True if the agent's host ended the session; otherwise the connection failed.
     ended_by_peer: bool,
     metrics: Arc<Metrics>,
     taken: u64,
@@ -79,7 +80,7 @@ pub(crate) struct SessionStream {
 }
 
 impl SessionStream {
-    /// A session over `inbound`, made known to the engine.
+    /// Opens a session over `inbound`, and announces it to the engine.
     pub(crate) async fn open(
         conns: &Conns,
         inbound: Streaming<v1::SessionRequest>,
@@ -114,7 +115,7 @@ impl SessionStream {
         })
     }
 
-    /// Hands on what the agent says, as long as the engine has room for it.
+    /// Passes on the agent's messages, as long as the engine has room for them.
     fn read(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
         let gone = || Status::unavailable("the coordinator is shutting down; try again later");
         loop {
@@ -142,7 +143,7 @@ impl SessionStream {
                     self.metrics.messages_invalid.inc();
                     let detail = status.message().to_owned();
                     tracing::debug!(conn = self.conn.0, detail, "unreadable message");
-                    // The core answers and ends it.
+                    // The core answers and ends the session.
                     (self.inbound, self.patience) = (None, None);
                     let conn = self.conn;
                     self.waiting = Some(ToEngine::Fact(Input::Unreadable { conn, detail }));
@@ -159,7 +160,7 @@ impl SessionStream {
         }
     }
 
-    /// The newest seal, if the agent has not got it and was just heard.
+    /// The newest seal, if the agent does not have it and was just heard.
     fn newest_seal(&mut self) -> Option<Encoded> {
         let heard = std::mem::replace(&mut self.sealed_at, self.taken) != self.taken;
         if !heard || !self.welcomed || !self.seals.has_changed().unwrap_or(false) {
@@ -178,13 +179,13 @@ impl SessionStream {
             self.heard = heartbeat.sequence;
         }
         match input {
-            // Of sessions that opened together, each times another one.
+            // Sessions that opened together each measure a different message.
             Ok(input) if (self.taken + conn.0).is_multiple_of(TIMED) => ToEngine::Timed(input, Instant::now()),
             Ok(input) => ToEngine::Fact(input),
             Err(error) => {
                 self.metrics.messages_invalid.inc();
                 tracing::debug!(conn = conn.0, %error, "invalid message");
-                // The core answers and ends it.
+                // The core answers and ends the session.
                 self.inbound = None;
                 ToEngine::Fact(Input::Invalid {
                     conn,
@@ -195,7 +196,7 @@ impl SessionStream {
     }
 }
 
-/// True when the transport was given up for want of an answer, by HTTP/2's keep-alive or by TCP.
+/// True if the transport was given up for lack of an answer, by HTTP/2's keep-alive or by TCP.
 fn is_silence(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -205,7 +206,7 @@ fn is_silence(status: &Status) -> bool {
                 ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
             )
         });
-        // hyper has no type for it.
+        // hyper has no type for this error.
         if timed_out || error.to_string().contains("keep-alive timed out") {
             return true;
         }
@@ -214,7 +215,7 @@ fn is_silence(status: &Status) -> bool {
     false
 }
 
-/// The status that a refused session ends with.
+/// The status with which a refused session ends.
 fn status(refused: &Refused) -> Status {
     let detail = shortened(&refused.detail, SENTENCE);
     match refused.reason {
@@ -283,7 +284,7 @@ impl Stream for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        // A connection that ended is told of by what it still has to read, which nobody may have asked for.
+        // The end of a connection is reported by a read, which may not have been requested.
         if self.last.is_none() {
             let mut context = Context::from_waker(Waker::noop());
             drop(self.read(&mut context));
@@ -293,7 +294,7 @@ impl Drop for SessionStream {
             by_peer: self.ended_by_peer,
         });
         if let Err(TrySendError::Full(closed)) = self.sender.try_send(closed) {
-            // The engine must learn of it, however busy it is.
+            // The engine must receive it, however busy it is.
             let sender = self.sender.clone();
             tokio::spawn(async move { drop(sender.send(closed).await) });
         }

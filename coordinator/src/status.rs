@@ -16,22 +16,23 @@ use crate::store::StoreError;
 /// The domain of every `ErrorInfo.reason`.
 const DOMAIN: &str = "wyneos";
 
-/// When a caller that met a limit may try again.
+/// Time after which a caller at a limit may retry.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes of a field's path in an error.
+/// Maximum length of a field's path in an error, bytes.
 const FIELD: usize = 128;
 
 fn info(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
 }
 
-/// The one way to a status with details: whatever the caller sent, the trailers stay below the 8 KiB that gRPC clients take.
+/// The only constructor of a status with details: whatever the caller sent, the trailers stay below the 8 KiB that gRPC
+/// clients accept.
 fn with(code: Code, message: impl AsRef<str>, details: ErrorDetails) -> Status {
     Status::with_error_details(code, shortened(message.as_ref(), SENTENCE), details)
 }
 
-/// A field of the request is wrong.
+/// The status for an invalid field of the request.
 pub(crate) fn bad_field(field: impl Into<String>, reason: impl Into<String>) -> Status {
     let (field, reason): (String, String) = (field.into(), reason.into());
     let (field, reason) = (shortened(&field, FIELD), shortened(&reason, SENTENCE));
@@ -40,17 +41,17 @@ pub(crate) fn bad_field(field: impl Into<String>, reason: impl Into<String>) -> 
     with(Code::InvalidArgument, format!("{field}: {reason}"), details)
 }
 
-/// A message that cannot be accepted.
+/// The status for a message that cannot be accepted.
 pub(crate) fn convert(error: ConvertError) -> Status {
     bad_field(error.field, error.reason)
 }
 
-/// Something that is not there.
+/// The status for a missing object.
 pub(crate) fn not_found(reason: &str, message: impl AsRef<str>) -> Status {
     with(Code::NotFound, message, info(reason))
 }
 
-/// Nothing was published yet.
+/// The status before the first publication.
 pub(crate) fn not_ready() -> Status {
     unavailable(
         "NOT_READY",
@@ -58,33 +59,33 @@ pub(crate) fn not_ready() -> Status {
     )
 }
 
-/// A limit is reached, or a part is not there; later it may be.
+/// The status for a limit that is reached, or a missing part, that may be available later.
 pub(crate) fn unavailable(reason: &str, message: impl AsRef<str>) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(RETRY));
     with(Code::Unavailable, message, details)
 }
 
-/// A limit on callers is reached.
+/// The status for a limit on callers.
 pub(crate) fn exhausted(reason: &str, message: impl AsRef<str>) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(RETRY));
     with(Code::ResourceExhausted, message, details)
 }
 
-/// A limit on callers is reached, and will not be after `wait`.
+/// The status for a limit on callers that ends after `wait`.
 pub(crate) fn exhausted_for(reason: &str, message: impl AsRef<str>, wait: Duration) -> Status {
     let mut details = info(reason);
     details.set_retry_info(Some(wait));
     with(Code::ResourceExhausted, message, details)
 }
 
-/// A request is beyond a limit that waiting does not change.
+/// The status for a request beyond a limit that waiting does not change.
 pub(crate) fn limited(code: Code, reason: &str, message: impl AsRef<str>) -> Status {
     with(code, message, info(reason))
 }
 
-/// Events that are no longer kept.
+/// The status for events that are no longer retained.
 pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);
     let details = ErrorDetails::with_error_info("EVENTS_COMPACTED", DOMAIN, metadata);
@@ -94,7 +95,7 @@ pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     with(Code::OutOfRange, message, details)
 }
 
-/// A node that is not there, or not the only one.
+/// The status for a node name that matches no node, or several.
 pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
     match error {
         NoSuchNode::Unknown(_) => not_found("NODE_UNKNOWN", error.to_string()),
@@ -102,22 +103,22 @@ pub(crate) fn no_such_node(error: &NoSuchNode) -> Status {
     }
 }
 
-/// Something that there is not here.
+/// The status for something that does not exist here.
 pub(crate) fn unimplemented(reason: &str, message: impl AsRef<str>) -> Status {
     with(Code::Unimplemented, message, info(reason))
 }
 
-/// The caller may not do that.
+/// The status for a caller without permission.
 pub(crate) fn denied(reason: &str, message: impl AsRef<str>) -> Status {
     with(Code::PermissionDenied, message, info(reason))
 }
 
-/// Nobody knows who the caller is.
+/// The status for an unauthenticated caller.
 pub(crate) fn unauthenticated(message: impl AsRef<str>) -> Status {
     with(Code::Unauthenticated, message, info("UNAUTHENTICATED"))
 }
 
-/// Something must be done before.
+/// The status for a missing precondition.
 pub(crate) fn precondition(reason: &str, message: impl AsRef<str>) -> Status {
     with(Code::FailedPrecondition, message, info(reason))
 }
@@ -133,7 +134,7 @@ fn denial(denial: Denial) -> &'static str {
     }
 }
 
-/// A command that is not carried out.
+/// The status for a refused command.
 pub(crate) fn refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Node(error) => no_such_node(error),
@@ -151,13 +152,13 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
     }
 }
 
-/// An error that says of what it is.
+/// An error with the name of the operation.
 pub(crate) fn within(what: &str, status: &Status) -> Status {
     let message = format!("{what}: {}", status.message());
     with(status.code(), message, status.get_error_details())
 }
 
-/// The store failed a reader. Logged here; the caller learns only that it failed.
+/// The status for a failure of the store. The cause is logged here; the caller learns only that it failed.
 pub(crate) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");
     with(

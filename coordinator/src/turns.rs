@@ -1,4 +1,4 @@
-//! Turns at work that takes long: so much of it at once, of all callers and of each.
+//! Turns for long operations: a limited number at once, in total and per caller.
 
 use std::{
     collections::HashMap,
@@ -9,23 +9,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answers::{Full, Quota, Taken, Who};
 
-/// Identities whose entries are kept before those that are of no use any more are looked for.
+/// Number of identities from which on unused entries are pruned.
 const PRUNED_FROM: usize = 64;
 
-/// How much is under way at once, and how much more may wait.
+/// Maximum number of turns at once, and of waiting ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
-    /// Under way for one identity.
+    /// In progress for one identity.
     pub(crate) of_one: usize,
-    /// Under way for all.
+    /// In progress in total.
     pub(crate) of_all: usize,
-    /// Under way or waiting for one identity; a further one is refused.
+    /// In progress or waiting for one identity; a further one is refused.
     pub(crate) waiting_of_one: usize,
-    /// Under way or waiting for all.
+    /// In progress or waiting in total.
     pub(crate) waiting: usize,
 }
 
-/// Turns are taken in the order in which they are asked for, by no identity more than its part at a time: who asks for many waits for itself.
+/// Turns are granted in the order of the requests, with a limit per identity: an identity with many requests waits for
+/// itself.
 #[derive(Debug)]
 pub(crate) struct Turns {
     of_one: usize,
@@ -34,7 +35,7 @@ pub(crate) struct Turns {
     places: Arc<Quota>,
 }
 
-/// A turn, until this is dropped.
+/// A turn, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     _own: OwnedSemaphorePermit,
@@ -52,7 +53,7 @@ impl Turns {
         })
     }
 
-    /// The next turn of `who`. A caller that goes away while it waits leaves its place.
+    /// Waits for the next turn of `who`. A caller that is gone gives up its place.
     pub(crate) async fn take(&self, who: Who) -> Result<Turn, Full> {
         let place = self.places.take(who.clone())?;
         let own = acquire(self.own(who)).await;
@@ -64,7 +65,7 @@ impl Turns {
         })
     }
 
-    /// True when nobody has a turn, or waits for one.
+    /// True if no turn is held or waited for.
     #[cfg(test)]
     pub(crate) fn are_idle(&self) -> bool {
         self.places.is_idle()
@@ -86,7 +87,7 @@ impl Turns {
 
 async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
     loop {
-        // It is never closed.
+        // The semaphore is never closed.
         if let Ok(permit) = Arc::clone(&semaphore).acquire_owned().await {
             return permit;
         }

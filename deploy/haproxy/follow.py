@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Keeps the servers of a HAProxy backend in step with the instances of a WyneOS workload.
+"""Keeps the servers of a HAProxy backend up to date with the instances of a WyneOS workload.
 
     follow.py --workload web --socket /run/haproxy/admin.sock --backend web
 
 Reads `wynectl assignments -w -o json`, and sets the backend's servers (`server-template`, all of them `disabled`) over HAProxy's runtime
-socket (`level admin`). Options of wynectl, such as its address and certificate, come from its environment or context. HAProxy is asked for what
-it has at every change and once a second: it, this program and the coordinator may be restarted at any time.
+socket (`level admin`). Options of wynectl, such as its address and certificate, come from its environment or context. The state of
+HAProxy is read at every change and once a second: it, this program and the coordinator may be restarted at any time.
 """
 
 import argparse
@@ -22,14 +22,14 @@ FORCED_MAINTENANCE = 1  # a bit of srv_admin_state
 
 
 class Instances:
-    """What is known of the workload's instances."""
+    """The known state of the workload's instances."""
 
     def __init__(self, port):
         self.port = port
-        self.phases = {}  # of each instance
-        self.healthy = {}  # addresses of those that take requests
-        self.known = {}  # the last address of each
-        self.lost = set()  # addresses of nodes that were well and are in doubt
+        self.phases = {}  # phase of each instance
+        self.healthy = {}  # addresses of instances that accept requests
+        self.known = {}  # last address of each instance
+        self.lost = set()  # addresses on nodes that were healthy and are in doubt
         self.complete = False
 
     def take(self, answer):
@@ -43,20 +43,20 @@ class Instances:
             elif before and self.phases[one] in ("INSTANCE_PHASE_UNKNOWN", "INSTANCE_PHASE_LOST"):
                 lost.add(before)
             if row["assignment"].get("goal") == "GOAL_STOP":
-                # It may have ended by the time that its node is in doubt.
+                # It may have ended by the time its node is in doubt.
                 self.known.pop(one, None)
         for one in answer.get("removed", []):
             for known in (self.phases, self.healthy, self.known):
                 known.pop(one, None)
         if answer.get("all"):
-            # The stream has begun: that nobody knows yet is no sign that anything was lost.
+            # The stream has begun: unknown states are no sign of a loss.
             lost.clear()
         self.complete = not answer.get("more", False)
         wanted = self.wanted()
         self.lost = (self.lost | lost) - wanted
 
     def wanted(self):
-        """The addresses of healthy instances. While most are in doubt, as when the coordinator was started anew, those of before as well."""
+        """The addresses of healthy instances. While most are in doubt, as after a restart of the coordinator, the earlier ones as well."""
         healthy = set(self.healthy.values())
         unknown = {self.known[one] for one, phase in self.phases.items() if phase == "INSTANCE_PHASE_UNKNOWN" and one in self.known}
         return healthy | unknown if len(unknown) > len(healthy) else healthy
@@ -80,7 +80,7 @@ class HAProxy:
         return answer.decode()
 
     def servers(self):
-        """Each server's address, whether it takes requests, and for how many seconds."""
+        """Each server's address, whether it accepts requests, and for how many seconds."""
         lines = [line.split() for line in self.say(f"show servers state {self.backend}").splitlines()]
         head = next((line[1:] for line in lines if line[:1] == ["#"]), None)
         if head is None:
@@ -95,7 +95,7 @@ class HAProxy:
         return servers
 
     def become(self, wanted, cut):
-        """Has these addresses served; cuts requests off that are under way at those of `cut`."""
+        """Sets the served addresses; cuts off requests in progress at those of `cut`."""
         servers = self.servers()
         name = lambda server: f"{self.backend}/{server}"
         commands, there = [], set()
@@ -108,7 +108,7 @@ class HAProxy:
             commands.append(f"set server {name(server)} state maint")
             if address in cut:
                 commands.append(f"shutdown sessions server {name(server)}")
-        # The slot that has been idle for longest: requests of before have ended there.
+        # The slot that has been idle for longest: its earlier requests have ended.
         idle = sorted((-since, server) for server, (_, ready, since) in servers.items() if not ready)
         for address in sorted(wanted - there):
             if not idle:
@@ -128,7 +128,7 @@ def main():
     parser.add_argument("--socket", default="/run/haproxy/admin.sock", help="HAProxy's stats socket")
     parser.add_argument("--backend", required=True)
     parser.add_argument("--port", type=int, default=0, help="which of the workload's ports, from 0")
-    parser.add_argument("--cut", action="store_true", help="cut off requests that are under way on nodes in doubt, instead of waiting for their timeout")
+    parser.add_argument("--cut", action="store_true", help="cut off requests in progress on nodes in doubt, instead of waiting for their timeout")
     parser.add_argument("--wynectl", default="wynectl")
     args = parser.parse_args()
 
@@ -156,7 +156,7 @@ def follow(watch, instances, haproxy, args):
         try:
             haproxy.become(instances.wanted(), instances.lost if args.cut else set())
         except OSError as error:
-            print(f"{args.socket}: {error}; again soon", file=sys.stderr)
+            print(f"{args.socket}: {error}; retrying", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,20 @@ use tower::{Layer, Service};
 
 use super::{Flight, Message, PIECE, flight::Next};
 
-/// The end of an answer.
+/// The frame that ends an answer with a status.
 pub(crate) fn ending(status: &Status) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
-    // What does not fit a header is left out; the end is one all the same.
+    // Headers that do not fit are omitted; the frame ends the answer in any case.
     let _ = status.add_header(&mut trailers);
     Frame::trailers(trailers)
 }
 
-/// What a streaming rpc gives tonic; the messages go beside it ([`stream`]).
+/// The stream that a streaming rpc gives tonic; the messages are passed beside it ([`stream`]).
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 type Messages = Pin<Box<dyn Stream<Item = Result<Message, Status>> + Send>>;
 
-/// Messages on their way around tonic's encoder, which would copy each into a buffer of the stream.
+/// Messages that bypass tonic's encoder, which would copy each into a buffer of the stream.
 #[derive(Clone)]
 struct Handover(Arc<Mutex<Option<Messages>>>);
 
@@ -38,7 +38,7 @@ fn hand_over<T>(mut response: tonic::Response<T>, messages: Messages) -> tonic::
     response
 }
 
-/// The answer of a streaming rpc: `messages`, each made when there is room for it.
+/// The answer of a streaming rpc: `messages`, each created when there is room for it.
 pub(crate) fn stream<T: Send + 'static>(
     messages: impl Stream<Item = Result<Message, Status>> + Send + 'static,
 ) -> tonic::Response<Answers<T>> {
@@ -57,7 +57,7 @@ enum Source {
     Messages(Messages),
     /// tonic's encoder.
     Encoded(Body),
-    /// Frames behind the encoder's last message.
+    /// Frames after the encoder's last message.
     Last(Frame<Bytes>),
     Done,
 }
@@ -65,7 +65,7 @@ enum Source {
 /// An answer's body.
 struct Answer {
     source: Source,
-    /// A frame that came behind one which is being sent in pieces.
+    /// A frame that follows one which is being sent in pieces.
     ahead: Option<Frame<Bytes>>,
     flight: Arc<Flight>,
 }
@@ -76,7 +76,7 @@ impl Answer {
         Poll::Ready(Some(Ok(ending(status))))
     }
 
-    /// A frame of the encoder's; `None` when it is large: then it is cut into pieces, which can be taken away.
+    /// A frame of the encoder; `None` if it is large: it is then divided into pieces, which can be reclaimed.
     fn encoded(&mut self, frame: Frame<Bytes>, context: &mut Context<'_>) -> Option<Frame<Bytes>> {
         match frame.into_data() {
             Ok(data) if data.len() > PIECE => {
@@ -89,7 +89,7 @@ impl Answer {
         }
     }
 
-    /// Lets go of an encoder that has nothing more: it keeps a buffer as large as its largest message.
+    /// Drops an encoder that has nothing more, since it keeps a buffer as large as its largest message.
     fn look_ahead(&mut self, context: &mut Context<'_>) {
         let Source::Encoded(body) = &mut self.source else {
             return;
@@ -156,11 +156,11 @@ impl http_body::Body for Answer {
     }
 }
 
-/// Puts answers' bodies in place of tonic's. Calls without a [`Flight`] are left alone.
+/// Replaces tonic's bodies of answers. Calls without a [`Flight`] are unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answering;
 
-/// [`Answering`] before a service.
+/// [`Answering`] around a service.
 #[derive(Clone)]
 pub(crate) struct Answered<S>(S);
 

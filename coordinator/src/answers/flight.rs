@@ -25,10 +25,10 @@ pub(crate) struct Flight {
     peer: Option<Peer>,
     /// Bytes in the connection's buffers.
     in_flight: AtomicUsize,
-    /// When the client last took something, as the ledger counts time.
+    /// Time at which the client last read, by the ledger's clock.
     moved: AtomicU64,
     waker: AtomicWaker,
-    /// When the answer ends, whatever else there is to send.
+    /// Time at which the answer ends, whatever remains to be sent.
     until: OnceLock<Instant>,
     holding: Mutex<Holding>,
 }
@@ -39,14 +39,14 @@ struct Holding {
     message: Option<(Message, usize)>,
     /// The state that the next message is computed against.
     view: Option<Arc<Work>>,
-    /// Set when the ledger took it all away.
+    /// Set when the ledger reclaimed everything.
     evicted: bool,
     permits: Vec<Taken>,
-    /// For the end of the answer.
+    /// Charge for the end of the answer.
     end: Option<Charge>,
 }
 
-/// Bytes that are reckoned for the end of an answer, which is its headers or its trailers, and for its stream.
+/// Estimated bytes for the end of an answer, which is its headers or its trailers, and for its stream.
 const END: usize = 2 * 1024;
 
 /// The next message to send.
@@ -54,7 +54,7 @@ pub(super) enum Next {
     Part(Bytes),
     /// No message is held: the next one is to be created.
     Nothing,
-    /// Others needed the room.
+    /// The memory was reclaimed for others.
     Evicted(Status),
 }
 
@@ -76,14 +76,14 @@ impl Flight {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a permit until the last byte of the answer was written.
+    /// Holds a permit until the last byte of the answer was written.
     pub(crate) fn keep(&self, permit: Taken) {
         self.lock().permits.push(permit);
     }
 
-    /// Has the answer end at that time at the latest.
+    /// Sets the latest time at which the answer ends.
     pub(crate) fn end_by(&self, until: Instant) {
-        // What was said first stands.
+        // The first setting takes precedence.
         let _ = self.until.set(until);
     }
 
@@ -91,7 +91,7 @@ impl Flight {
         self.until.get().copied()
     }
 
-    /// Holds a message to be sent. What was evicted holds nothing any more.
+    /// Holds a message to be sent. An evicted flight holds nothing any more.
     pub(super) fn hold(&self, message: Message) {
         let mut holding = self.lock();
         if !holding.evicted {
@@ -99,14 +99,14 @@ impl Flight {
         }
     }
 
-    /// Holds the view that the client has; it may be taken away like everything else.
+    /// Holds the view that the client has; it can be reclaimed like everything else.
     pub(crate) fn hold_view(&self, view: Arc<Work>) {
         let mut holding = self.lock();
         let before = match holding.evicted {
             true => None,
             false => holding.view.replace(view),
         };
-        // Dropped without the lock: it may be the last one who holds it.
+        // Dropped outside the lock, because it may be the last reference.
         drop(holding);
         drop(before);
     }
@@ -138,13 +138,13 @@ impl Flight {
         }
     }
 
-    /// Whether something more may be handed over; if not, `waker` is woken once it may.
+    /// Whether more bytes may be handed over; if not, `waker` is woken once they may.
     pub(super) fn has_room(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
         self.in_flight.load(Ordering::Acquire) < WINDOW
     }
 
-    /// `bytes` that are counted until they were written.
+    /// Bytes that are counted until they were written.
     pub(super) fn hand_over(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let len = bytes.len();
         self.in_flight.fetch_add(len, Ordering::AcqRel);
@@ -156,7 +156,7 @@ impl Flight {
         })
     }
 
-    /// Counts the answer, of which nothing but its end is left, until that was written.
+    /// Counts the end of the answer, which is all that remains, until it was written.
     pub(super) fn finish(self: &Arc<Self>) {
         let Some(peer) = &self.peer else { return };
         let charge = self.ledger.charge(END);
@@ -165,7 +165,7 @@ impl Flight {
         peer.park(Arc::clone(self));
     }
 
-    /// The age of the oldest that it holds and could give back.
+    /// Age of the oldest data that it holds and could release.
     pub(super) fn age(&self) -> Option<u64> {
         let holding = self.lock();
         let message = holding.message.as_ref().map(|(message, _)| message.age());
@@ -173,7 +173,7 @@ impl Flight {
         message.into_iter().chain(view).min()
     }
 
-    /// Takes away what it holds; the answer ends with an error.
+    /// Releases everything that it holds; the answer ends with an error.
     pub(super) fn evict(&self) {
         let mut holding = self.lock();
         holding.evicted = true;
@@ -183,13 +183,13 @@ impl Flight {
         self.waker.wake();
     }
 
-    /// When the client last took something, and how much it has not taken of what was handed over.
+    /// Time at which the client last read, and the number of bytes that it has not read of those handed over.
     pub(super) fn stalled(&self) -> (u64, usize) {
         let in_flight = self.in_flight.load(Ordering::Acquire);
         (self.moved.load(Ordering::Relaxed), in_flight)
     }
 
-    /// Closes the whole connection; false when there is no way to.
+    /// Closes the whole connection; false if that is not possible.
     pub(super) fn close(&self) -> bool {
         self.peer.as_ref().inspect(|peer| peer.close()).is_some()
     }

@@ -1,4 +1,4 @@
-//! The bytes of all answers, and who ends when they are too many.
+//! The bytes of all answers, and the eviction of answers beyond the limit.
 
 use std::{
     collections::BTreeMap,
@@ -17,20 +17,20 @@ use crate::metrics::Metrics;
 /// Time without reading after which a client's connection may be closed to free memory.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// After too little could be given back, it is looked again when this part of the limit was added.
+/// After too little could be released, reclaiming is tried again when this fraction of the limit was added.
 const AGAIN: usize = 64;
 
 /// Minimum interval between log lines about ended answers.
 const TOLD: Duration = Duration::from_secs(10);
 
-/// The bytes of all answers that are on their way.
+/// The bytes of all answers in transmission.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     budget: usize,
-    /// On top of the budget: the two newest states, which are always there to be read.
+    /// In addition to the budget: the two newest states, which are always available.
     newest: AtomicUsize,
     bytes: AtomicUsize,
-    /// Below so many bytes it is of no use to look for something to give back; 0 when it may be.
+    /// Reclaiming is futile below this number of bytes; 0 if it may succeed.
     futile: AtomicUsize,
     ages: AtomicU64,
     flights: Mutex<Flights>,
@@ -42,7 +42,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Relief {
-    /// When it was last logged.
+    /// Time of the last log line.
     told: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Drop for Charge {
 }
 
 impl Ledger {
-    /// A ledger that holds `budget` bytes beside the newest states.
+    /// Creates a ledger with a budget of `budget` bytes in addition to the newest states.
     pub(crate) fn new(budget: usize, metrics: Arc<Metrics>) -> Arc<Ledger> {
         Arc::new(Ledger {
             budget,
@@ -81,13 +81,13 @@ impl Ledger {
         })
     }
 
-    /// A state of `bytes` was published.
+    /// Records that a state of `bytes` was published.
     pub(crate) fn published(&self, bytes: usize) {
         self.newest.store(bytes.saturating_mul(2), Ordering::Relaxed);
         self.metrics.answer_bytes.set(self.bytes() as i64);
     }
 
-    /// All bytes that are counted now.
+    /// All bytes that are counted at present.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
@@ -103,17 +103,17 @@ impl Ledger {
         )
     }
 
-    /// The number of what is made now; what is made later has a higher one.
+    /// Creation number: objects created later have a higher one.
     pub(crate) fn age(&self) -> u64 {
         self.ages.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Milliseconds of the ledger's life.
+    /// Milliseconds since the ledger was created.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Counts `bytes`. When there are more than there may be, others give theirs back. No lock of a flight may be held.
+    /// Counts `bytes`. Beyond the limit, other answers release theirs. The caller must not hold a flight's lock.
     pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         let all = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let charge = Charge {
@@ -128,7 +128,7 @@ impl Ledger {
         charge
     }
 
-    /// An answer to a call of `peer`.
+    /// Opens an answer to a call of `peer`.
     pub(crate) fn open(self: &Arc<Self>, peer: Option<Peer>) -> Arc<Flight> {
         let mut flights = self.flights();
         flights.next += 1;
@@ -146,8 +146,9 @@ impl Ledger {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends answers, those that hold the oldest first, until an eighth of the limit is free. When that does not do, what is left is in
-    /// the buffers of connections: those that stand still for longest are closed.
+    /// Ends answers, those that hold the oldest data first, until an eighth of the limit is free. If that is not
+    /// sufficient, the rest is in the buffers of connections, and the connections that have been stalled for longest
+    /// are closed.
     fn relieve(&self) {
         let Ok(mut relief) = self.relieving.try_lock() else {
             return;
@@ -155,7 +156,7 @@ impl Ledger {
         let now = self.now();
         let (limit, before) = (self.limit(), self.bytes());
         let enough = limit - limit / 8;
-        // The lock is given back first: a flight that is dropped takes it.
+        // The lock is released first: a flight that is dropped acquires it.
         let open: Vec<Weak<Flight>> = self.flights().open.values().cloned().collect();
         let open: Vec<Arc<Flight>> = open.iter().filter_map(Weak::upgrade).collect();
         let mut holders: Vec<(u64, &Arc<Flight>)> = open.iter().filter_map(|one| Some((one.age()?, one))).collect();
@@ -185,7 +186,7 @@ impl Ledger {
         }
     }
 
-    /// Closes connections until `excess` bytes will be given back; how many.
+    /// Closes connections until `excess` bytes will be released; returns the number of closed connections.
     fn close_stalled(&self, open: &[Arc<Flight>], mut excess: usize) -> u64 {
         let until = self.now().saturating_sub(STALLED.as_millis() as u64);
         let mut stalled: Vec<(u64, usize, &Arc<Flight>)> = open

@@ -10,18 +10,18 @@ use super::{Charge, Ledger, PIECE};
 /// Bytes before a gRPC message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Bytes in pieces of their own allocations: a reader that took some of them holds those alone, and not the whole.
+/// Bytes in pieces with separate allocations: a reader that has taken some of them retains only those.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     pieces: Vec<Bytes>,
     len: usize,
-    /// A number that grows with the time of creation.
+    /// A number that increases with the time of creation.
     age: u64,
     _charge: Charge,
 }
 
 impl Pieces {
-    /// `bytes` in pieces, charged to `ledger` until the last reader has done with them.
+    /// Divides `bytes` into pieces, charged to `ledger` until the last reader has dropped them.
     pub(crate) fn new(ledger: &Arc<Ledger>, bytes: impl Into<Bytes>) -> Arc<Pieces> {
         let bytes = bytes.into();
         let (len, charge) = (bytes.len(), ledger.charge(bytes.len()));
@@ -47,10 +47,10 @@ impl Pieces {
 /// One gRPC message or several, framed. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    /// Before the pieces: the frame, and the field that they are.
+    /// Bytes before the pieces: the frame, and the field that contains them.
     head: Bytes,
     pieces: Arc<Pieces>,
-    /// Behind the pieces: further fields of the message.
+    /// Bytes after the pieces: further fields of the message.
     tail: Bytes,
 }
 
@@ -60,19 +60,19 @@ impl Message {
         Message::batch(ledger, std::slice::from_ref(message))
     }
 
-    /// Frames several messages that are sent one behind the other.
+    /// Frames several messages that are sent in sequence.
     pub(crate) fn batch(ledger: &Arc<Ledger>, messages: &[impl prost::Message]) -> Message {
         let len = messages.iter().map(|message| PREFIX + message.encoded_len()).sum();
         let mut bytes = Vec::with_capacity(len);
         for message in messages {
             prefix(&mut bytes, message.encoded_len());
-            // A vector grows: there is always room.
+            // A vector grows, so there is always room.
             let _ = message.encode(&mut bytes);
         }
         Message::framed(ledger, bytes)
     }
 
-    /// The parts that are framed already.
+    /// A message from bytes that are framed already.
     pub(crate) fn framed(ledger: &Arc<Ledger>, bytes: impl Into<Bytes>) -> Message {
         Message {
             head: Bytes::new(),
@@ -97,12 +97,12 @@ impl Message {
         }
     }
 
-    /// When its bytes were made, compared with others.
+    /// Creation number of its bytes, for comparison with others.
     pub(super) fn age(&self) -> u64 {
         self.pieces.age
     }
 
-    /// Its part `at`, from 0 until there is none.
+    /// Part `at` of the message, from 0 until there is none.
     pub(super) fn part(&self, at: usize) -> Option<Bytes> {
         let pieces = &self.pieces.pieces;
         let at = match at {
@@ -118,6 +118,7 @@ impl Message {
 
 fn prefix(bytes: &mut Vec<u8>, len: usize) {
     bytes.push(0);
-    // Not even the state of a million nodes is 4 GiB; what is longer than its frame says is noticed by every client.
+    // Even the state of a million nodes is below 4 GiB; every client detects a message that is longer than its frame
+    // states.
     bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
 }

@@ -1,8 +1,9 @@
-//! Answers on their way to clients: what they hold, in bytes and for all clients together.
+//! Answers in transmission: the memory that they hold, for all clients together.
 //!
-//! A client that does not read must cost little, however much it asked for. So big answers are made of small pieces which all readers
-//! share ([`Message`]); each call has a few of them in the connection's buffers at most ([`Flight`]); and the [`Ledger`] knows the bytes of
-//! all of them. When they exceed its budget, whoever holds the oldest ends.
+//! A client that does not read must cost little, regardless of the size of its requests. Large answers therefore
+//! consist of small pieces that all readers share ([`Message`]); each call has at most a few of them in the
+//! connection's buffers ([`Flight`]); and the [`Ledger`] counts the bytes of all answers. When they exceed its budget,
+//! the answers that hold the oldest data end.
 
 mod body;
 mod flight;
@@ -18,11 +19,12 @@ pub(crate) use message::{Message, Pieces};
 pub(crate) use pacing::{OfSession, Pacing};
 pub(crate) use quota::{Full, Quota, Taken, Who};
 
-/// Bytes of a piece at most: the payload of one HTTP/2 frame, unless both ends agreed on larger ones.
+/// Maximum size of a piece, bytes: the payload of one HTTP/2 frame, unless both ends agreed on larger ones.
 const PIECE: usize = 16 * 1024;
 
-/// Bytes of one call that may wait in the connection's buffers; then nothing more is handed over until some were written. With one piece
-/// more, that is what a client that does not read costs beside its share of [`Ledger`]'s budget.
+/// Maximum bytes of one call in the connection's buffers; beyond it nothing more is handed over until some were
+/// written. Together with one more piece, this is the cost of a client that does not read, in addition to its share of
+/// [`Ledger`]'s budget.
 const WINDOW: usize = 32 * 1024;
 
 #[cfg(test)]

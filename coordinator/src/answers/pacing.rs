@@ -1,5 +1,5 @@
-//! The outermost layer: counts what is handed to a connection, hands over no more before it was written, and ends what may last for a time
-//! only.
+//! The outermost layer: counts the bytes that are handed to a connection, hands over no more before they were written,
+//! and ends answers with a time limit.
 
 use std::{
     pin::Pin,
@@ -26,7 +26,7 @@ pub(crate) struct Pacing(pub(crate) Arc<Ledger>);
 #[derive(Clone)]
 pub(crate) struct OfSession(pub(crate) Arc<Flight>);
 
-/// [`Pacing`] before a service.
+/// [`Pacing`] around a service.
 #[derive(Clone)]
 pub(crate) struct Paced<S> {
     ledger: Arc<Ledger>,
@@ -70,7 +70,7 @@ where
                 return Ok(response);
             }
             Ok(match session {
-                // Its queue is bounded by the engine, its messages are small, and it is the one call that must stay cheap.
+                // The engine bounds its queue, its messages are small, and it is the one call that must remain cheap.
                 true => response,
                 false => response.map(|inner| Body::new(PacedBody::new(inner, flight))),
             })
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// A body that waits for what was handed over to be written.
+/// A body that waits until the bytes handed over were written.
 pub(super) struct PacedBody {
     inner: Body,
     flight: Arc<Flight>,
@@ -96,7 +96,7 @@ impl PacedBody {
         }
     }
 
-    /// Whether the answer has lasted for as long as it may.
+    /// Whether the answer has reached its time limit.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let Some(until) = self.flight.until() else { return false };
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -116,13 +116,14 @@ impl http_body::Body for PacedBody {
             self.ended = true;
             self.inner = Body::empty();
             if self.flight.stalled().1 > 0 {
-                // What is not taken ends with its connection alone.
+                // Unread bytes are released only with their connection.
                 self.flight.close();
             }
             let message = "a call without a certificate or a bearer token lasts for a minute at most; make it again";
             return Poll::Ready(Some(Ok(ending(&status::unavailable("NOBODYS", message)))));
         }
-        // Woken by a write; and by an eviction, which waits for the next write all the same: the client reads nothing before.
+        // Woken by a write, or by an eviction, which also waits for the next write, since the client reads nothing
+        // before.
         if !self.flight.has_room(context.waker()) {
             return Poll::Pending;
         }

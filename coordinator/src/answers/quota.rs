@@ -1,4 +1,4 @@
-//! How much one identity may have of something at once: calls, subscriptions, bytes.
+//! Limits on the simultaneous use of a resource by one identity: calls, subscriptions, bytes.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Whose it is: a certificate's or a bearer token's name; where nobody is known an address, or a connection.
+/// The owner of a share: the name in a certificate or bearer token, otherwise an address, or a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
     Named(Arc<str>),
@@ -14,7 +14,7 @@ pub(crate) enum Who {
     Connection(Option<SocketAddr>),
 }
 
-/// Units that are counted for each identity, and for all.
+/// Units that are counted per identity and in total.
 #[derive(Debug)]
 pub(crate) struct Quota {
     of_one: usize,
@@ -43,7 +43,7 @@ impl Held {
     }
 }
 
-/// Units that are taken until this is dropped.
+/// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken {
     quota: Arc<Quota>,
@@ -59,13 +59,13 @@ impl Taken {
         Ok(())
     }
 
-    /// How many they are.
+    /// Number of units.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 }
 
-/// Which limit is reached, and what it is.
+/// The limit that is reached, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     OfOne(usize),
@@ -82,18 +82,18 @@ impl Quota {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when nobody has any.
+    /// True if no units are in use.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.held().all == 0
     }
 
-    /// One unit for `who`.
+    /// Takes one unit for `who`.
     pub(crate) fn take(self: &Arc<Self>, who: Who) -> Result<Taken, Full> {
         self.take_many(who, 1)
     }
 
-    /// So many units for `who`, or none.
+    /// Takes all `count` units for `who`, or none.
     pub(crate) fn take_many(self: &Arc<Self>, who: Who, count: usize) -> Result<Taken, Full> {
         self.held().add(self, &who, count)?;
         Ok(Taken {

@@ -1,7 +1,9 @@
-//! What this host's own commands did beside a coordinator: `admin` makes credentials of the CA's files, `restore` makes a `data_dir`.
+//! Records of this host's own commands beside a coordinator: `admin` creates credentials from the CA's files, `restore`
+//! creates a `data_dir`.
 //!
-//! They cannot write the audit, whose file a running coordinator holds. Each leaves a file in `DATA_DIR/audit-inbox/`, durable before it
-//! does anything, and replaced by its outcome; the coordinator takes it into the audit.
+//! These commands cannot write the audit, whose file a running coordinator holds. Each leaves a file in
+//! `DATA_DIR/audit-inbox/`, durable before it acts, and replaced by its outcome; the coordinator moves it into the
+//! audit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,29 +25,29 @@ use super::{
     log::{Log, reconciled},
 };
 
-/// The folder in the `data_dir`.
+/// The directory in the `data_dir`.
 pub(crate) const FOLDER: &str = "audit-inbox";
 
-/// Files that are taken at once, and bytes of one at most; others stay.
+/// Maximum number of files that are processed at once, and maximum size of one, bytes; others remain.
 const TAKEN_AT_ONCE: usize = 64;
 const BYTES: u64 = 8 * 1024;
 
-/// Entries in which a file is looked for that a crash left behind its own entries.
+/// Number of newest entries that are searched for a file that a crash left behind its own entries.
 const NEWEST: usize = 1_000;
 
 /// Time after which the result of a command counts as unknown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A command of this host that is about to do something.
+/// A command on this host that is about to act.
 pub(crate) struct Local {
     path: PathBuf,
     record: v1::AuditRecord,
 }
 
 impl Local {
-    /// Notes, durably, what `command` is about to do; for the coordinator of `data_dir`. The caller acts as its owner
-    /// ([`Owner::act`](wyneos_shell::rights::Owner::act)): the coordinator takes what is made, and decides where its directory leads.
-    /// `caller` is the user who runs the command.
+    /// Durably records the intent of `command` for the coordinator of `data_dir`. The caller acts as its owner
+    /// ([`Owner::act`](wyneos_shell::rights::Owner::act)): the coordinator processes the file, and controls its
+    /// directory. `caller` is the user who runs the command.
     pub(crate) fn begin(data_dir: &Path, command: &str, target: &str, caller: u32) -> io::Result<Local> {
         let folder = data_dir.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -64,7 +66,7 @@ impl Local {
         Ok(local)
     }
 
-    /// Notes that it was done, or why not.
+    /// Records success, or the failure.
     pub(crate) fn end(&self, failed: Option<&dyn std::fmt::Display>) -> io::Result<()> {
         let reason = failed.map(|error| super::short(&error.to_string(), super::REASON));
         self.write(&v1::AuditRecord {
@@ -84,7 +86,7 @@ impl Local {
     }
 }
 
-/// The coordinator's end.
+/// The coordinator's side of the inbox.
 pub(super) struct Inbox {
     folder: PathBuf,
     /// The start of commands that have not reported their result.
@@ -105,7 +107,7 @@ impl Inbox {
         }
     }
 
-    /// Records that commands left, as entries behind the end of `log`; `None` when there are none.
+    /// Records left by commands, as entries to append to `log`; `None` if there are none.
     pub(super) fn take(&mut self, log: &Log) -> Option<Taken> {
         let listed = fs::read_dir(&self.folder).ok()?;
         let paths = listed.filter_map(|entry| Some(entry.ok()?.path()));
@@ -163,7 +165,7 @@ impl Inbox {
     pub(super) fn done(&mut self, files: Vec<PathBuf>) {
         for path in files {
             self.seen.remove(&path);
-            // One that stays is known by its entries.
+            // A file that remains is recognised by its entries.
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove a record that is in the audit already");
             }
@@ -172,7 +174,7 @@ impl Inbox {
 }
 
 fn read(path: &Path) -> Result<v1::AuditRecord, super::Failure> {
-    // Whatever lies there: opening a pipe is not waited for, a link leads nowhere, and what never ends is not read to its end.
+    // Untrusted files: opening a pipe does not block, links are not followed, and the size is bounded.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::File::from(open(path, flags, Mode::empty())?);
     let found = file.metadata()?;

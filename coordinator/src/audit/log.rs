@@ -1,4 +1,4 @@
-//! The audit's file: entries that are chained, signed and durable, and the intents among them that have no outcome.
+//! The audit's file: chained, signed and durable entries, and the intents among them without an outcome.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,10 +24,10 @@ pub(super) const FILE: &str = "audit.redb";
 /// Number → `wyneos.v1.AuditEntry`.
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 
-/// `"open"`: no intent below this number is without an outcome.
+/// `"open"`: every intent below this number has an outcome.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
-/// Entries beyond the retention that one transaction drops at most.
+/// Maximum number of entries beyond the retention that one transaction drops.
 const DROPPED_AT_ONCE: u64 = 1_000;
 
 /// The file, for its writer and its readers.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Opens the audit in `data_dir`. One that `is_known` had entries before: a file without a byte is what became of them.
+    /// Opens the audit in `data_dir`. If `is_known`, it had entries before, and an empty file is an error.
     pub(super) fn open(data_dir: &Path, is_known: bool) -> Result<Shared, StoreError> {
         let path = data_dir.join(FILE);
         if is_known && fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
@@ -90,7 +90,7 @@ impl Shared {
         }
     }
 
-    /// Opens the file anew: after a failed write redb neither reads nor writes. False while somebody reads.
+    /// Reopens the file: after a failed write redb neither reads nor writes. False while a reader holds it.
     fn reopen(&self) -> Result<bool, StoreError> {
         let mut file = match self.file.try_write() {
             Ok(file) => file,
@@ -104,7 +104,7 @@ impl Shared {
         Ok(true)
     }
 
-    /// At most `most` entries from number `from` on, oldest first.
+    /// Reads at most `most` entries from number `from` on, oldest first.
     pub(super) fn read(&self, from: u64, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
         self.with(|file| {
             file.read(|transaction| {
@@ -118,7 +118,7 @@ impl Shared {
         })
     }
 
-    /// At most `most` of the newest entries, newest first.
+    /// Reads at most `most` of the newest entries, newest first.
     pub(super) fn newest(&self, most: usize) -> Result<Vec<v1::AuditEntry>, StoreError> {
         self.with(|file| {
             file.read(|transaction| {
@@ -132,7 +132,7 @@ impl Shared {
         })
     }
 
-    /// Hands every entry to `each`, oldest first, as they are at one moment.
+    /// Passes every entry to `each`, oldest first, as of one moment.
     pub(super) fn copy(&self, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), StoreError> {
         self.with(|file| {
             file.read(|transaction| {
@@ -155,7 +155,7 @@ fn insert(transaction: &redb::WriteTransaction, entry: &v1::AuditEntry) -> Resul
     Ok(())
 }
 
-/// The end of the chain, which its one writer appends to.
+/// The end of the chain, to which its single writer appends.
 pub(super) struct Log {
     shared: Shared,
     cluster: ClusterId,
@@ -168,7 +168,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log of `cluster`, and the intents in it that have no outcome: a crash cut their calls off.
+    /// Opens the log of `cluster`; returns it with the intents without an outcome, whose calls a crash cut off.
     pub(super) fn new(
         shared: Shared,
         cluster: ClusterId,
@@ -188,7 +188,7 @@ impl Log {
         let from = log.shared.with(|file| {
             file.read(|transaction| Ok(transaction.open_table(META)?.get("open")?.map(|from| from.value())))
         })?;
-        // A file of a version that wrote no intents has none.
+        // A file of a version without intents has none.
         let mut unfinished = Vec::new();
         let mut intents = audit::Intents::default();
         if let Some(from) = from {
@@ -210,22 +210,22 @@ impl Log {
         Ok((log, unfinished))
     }
 
-    /// The number that the next entry gets.
+    /// Number of the next entry.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Number and chain of the newest entry; 0 and zeros when there is none.
+    /// Number and chain of the newest entry; 0 and zeros if there is none.
     pub(super) fn end(&self) -> (u64, Digest) {
         (self.next - 1, self.previous)
     }
 
-    /// Has the next entry get `number`, unless it gets a higher one anyway.
+    /// Raises the number of the next entry to `number`, unless it is higher already.
     pub(super) fn pass_over_to(&mut self, number: u64) {
         self.next = self.next.max(number);
     }
 
-    /// What is wrong with this audit, by what the store remembers of it.
+    /// The loss in this audit, by comparison with the store's record.
     pub(super) fn loss(&self, known: &Known) -> Result<Option<Loss>, StoreError> {
         let Some(newest) = self.shared.newest(1)?.pop() else {
             return Ok((known.newest > 0).then_some(Loss::Gone));
@@ -244,7 +244,7 @@ impl Log {
         Ok(is_other.then_some(Loss::Replaced(known.entry.0)))
     }
 
-    /// Whether the entry that the store remembers is the one of that number; `None` when there is none of it.
+    /// Whether the entry that the store remembers is the one with that number; `None` if there is no such entry.
     fn entry_known(&self, known: &Known) -> Result<Option<bool>, StoreError> {
         let (number, chain) = known.entry;
         let there = self.shared.read(number, 1)?.pop();
@@ -252,7 +252,8 @@ impl Log {
         Ok(there.map(|entry| entry.chain == chain))
     }
 
-    /// The newest intent above `after` that was carried out, of those that the state keeps; `None` when there is none.
+    /// The newest intent above `after` that was carried out, among calls that change the state; `None` if there is
+    /// none.
     pub(super) fn newest_done(
         &self,
         after: u64,
@@ -273,7 +274,7 @@ impl Log {
         })
     }
 
-    /// From where the newest `most` entries are; `None` while they cannot be read.
+    /// Sources of the newest `most` entries; `None` while they cannot be read.
     pub(super) fn newest_sources(&self, most: usize) -> Option<HashSet<String>> {
         let entries = self.shared.newest(most).ok()?;
         Some(
@@ -296,7 +297,7 @@ impl Log {
         Ok(())
     }
 
-    /// Appends records, all of them or none; the entries once they are durable.
+    /// Appends all records, or none; returns the entries once they are durable.
     pub(super) fn append(&mut self, records: Vec<v1::AuditRecord>) -> Result<Vec<Arc<v1::AuditEntry>>, StoreError> {
         if records.is_empty() {
             return Ok(Vec::new());
@@ -330,14 +331,14 @@ impl Log {
                 Ok(())
             })
         })?;
-        // What is kept no more is looked for no more.
+        // Entries beyond the retention need no longer be tracked.
         open.retain(|intent| *intent >= oldest);
         (self.next, self.previous, self.open) = (next, previous, open);
         Ok(entries)
     }
 
-    /// Opens the file again after a failed append, of which all may be durable all the same: those entries. `None` while it cannot be
-    /// opened.
+    /// Reopens the file after a failed append, whose entries may all be durable nevertheless; returns those entries.
+    /// `None` while it cannot be opened.
     pub(super) fn reopen(&mut self) -> Result<Option<Vec<v1::AuditEntry>>, StoreError> {
         match self.shared.reopen() {
             Ok(true) => {}
@@ -369,7 +370,7 @@ impl Log {
     }
 }
 
-/// The result of a call that was cut off after its intent, as far as `done` tells.
+/// The result of a call that was cut off after its intent, as far as `done` determines it.
 pub(super) fn reconciled(intent: &v1::AuditRecord, done: Option<bool>) -> v1::AuditRecord {
     let (code, reason) = match done {
         Some(true) => (
@@ -385,7 +386,7 @@ pub(super) fn reconciled(intent: &v1::AuditRecord, done: Option<bool>) -> v1::Au
     outcome_of(intent, code, reason)
 }
 
-/// The outcome of an intent whose caller was told that nothing was done.
+/// The outcome of an intent whose caller was told that nothing was changed.
 pub(super) fn refused(intent: &v1::AuditRecord) -> v1::AuditRecord {
     let reason = "not carried out: writing the intent seemed to fail, and the caller was refused";
     outcome_of(intent, audit::NOT_APPLIED, reason)
@@ -402,11 +403,11 @@ fn outcome_of(intent: &v1::AuditRecord, code: u32, reason: &str) -> v1::AuditRec
     }
 }
 
-/// An audit that is made from a backup, in a directory that has none. Its entries were verified.
+/// Creates an audit from a backup, in a directory that has none. Its entries were verified.
 pub(crate) fn import(data_dir: &Path) -> Result<Grouped<v1::AuditEntry>, StoreError> {
     let file = File::open(data_dir.join(FILE), Kind::Audit)?;
     file.write(|transaction| {
-        // Whether intents without an outcome are among them is found at the first start.
+        // The first start determines whether there are intents without an outcome.
         transaction.open_table(META)?.insert("open", 0)?;
         Ok(())
     })?;

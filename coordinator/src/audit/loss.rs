@@ -1,33 +1,35 @@
-//! An audit that is not what the store remembers of it: gone, cut back, or another one.
+//! An audit that differs from the store's record of it: missing, truncated, or replaced.
 //!
-//! The state keeps the number and chain of an entry of each start, and the numbers of intents with what they changed. An audit that ends
-//! before the highest of those numbers, or has another entry there, has lost entries: the coordinator says so in its log, by an event, and
-//! by an entry of the audit, behind all numbers that are known to have been given out.
+//! The state contains the number and chain of an entry of each start, and the numbers of intents with their changes. An
+//! audit that ends before the highest of those numbers, or has another entry there, has lost entries: the coordinator
+//! reports it in its log, by an event, and by an entry of the audit, with a number above all that are known to have
+//! been assigned.
 
 use wyneos::{audit::LOST, convert, v1};
 use wyneos_core::integrity::Digest;
 
-/// What the store remembers of the audit.
+/// The store's record of the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// The highest number that was given out, as far as it is remembered.
+    /// The highest assigned number, as far as it is recorded.
     pub(crate) newest: u64,
     /// An entry of the last start: its number, 0 for none, and its chain.
     pub(crate) entry: (u64, Digest),
 }
 
-/// What became of entries.
+/// A loss of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// There is no entry at all.
+    /// There are no entries.
     Gone,
     /// The audit ends before this number: an older copy was put back.
     CutBack(u64),
-    /// The entry of this number is another one than before.
+    /// The entry with this number differs from the recorded one.
     Replaced(u64),
-    /// The newest entry is none of this coordinator's.
+    /// The newest entry was not written by this coordinator.
     Foreign,
-    /// It is not by this coordinator's key, and the audit has the entry that the store remembers: the key is another one.
+    /// The newest entry was signed with another key, and the audit contains the entry that the store remembers: the key
+    /// is the wrong one.
     WrongKey,
 }
 
@@ -41,7 +43,8 @@ impl Loss {
         }
     }
 
-    /// The entry that tells of it, and under which name what was there instead is `kept`; its number is to be above `known.newest`.
+    /// The entry that reports the loss; `kept` is the new name of a replaced audit. Its number must be above
+    /// `known.newest`.
     pub(super) fn record(self, known: &Known, kept: Option<&str>) -> v1::AuditRecord {
         let kept = kept.map_or(String::new(), |name| format!(", which is kept as {name}"));
         let from = match self {
@@ -66,8 +69,8 @@ impl Loss {
     }
 }
 
-/// The entry that tells of a state that was put back: it has no change above intent `kept`, and the audit says that changes up to intent
-/// `newest` were carried out.
+/// The entry that reports a state that was put back: the state has no change above intent `kept`, and the audit reports
+/// changes up to intent `newest` as carried out.
 pub(super) fn set_back(kept: u64, newest: u64) -> v1::AuditRecord {
     let from = kept + 1;
     v1::AuditRecord {

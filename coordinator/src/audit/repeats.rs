@@ -1,4 +1,4 @@
-//! Refusals of one kind and source: one a minute is written, with the count of those like it.
+//! Refusals of one kind and source: one per minute is written, with the number of similar ones.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use wyneos_shell::listener;
 
 use super::NOBODY;
 
-/// Kinds of refusals that are told apart at once, of those who are known and of those who are not; and of one of them. Further ones are
-/// counted together.
+/// Maximum number of kinds of refusals that are distinguished at once, for authenticated and for unauthenticated
+/// callers, and for one caller. Further ones are counted together.
 const KINDS: usize = 1_024;
 const KINDS_OF_ONE: usize = 32;
 
@@ -27,17 +27,17 @@ struct Repeated {
     more: u64,
 }
 
-/// Who was refused: a name, or where it is. What it said is not part of it: that is its own to choose.
+/// The refused caller: a name, or an address. Its own statements are not part of it, because it can choose them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Named(String),
     At(Option<IpAddr>),
 }
 
-/// Who, what, and the gRPC status.
+/// Caller, action, and gRPC status.
 type Kind = (Who, String, u32);
 
-/// Refusals of the last minute, by their kinds.
+/// Refusals of the last minute, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     kinds: HashMap<Kind, Repeated>,
@@ -45,7 +45,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// A refusal, unless one like it was written within the last minute.
+    /// Returns the refusal, unless a similar one was written within the last minute.
     pub(super) fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
         let address = record.source.parse().ok();
         let address = address.map(|source: SocketAddr| listener::source(source.ip()));
@@ -88,7 +88,7 @@ impl Repeats {
         due.into_iter().filter_map(|(_, repeated)| told(repeated)).collect()
     }
 
-    /// The counts so far.
+    /// The counts up to now.
     pub(super) fn all(&mut self) -> Vec<v1::AuditRecord> {
         self.of.clear();
         self.kinds.drain().filter_map(|(_, repeated)| told(repeated)).collect()

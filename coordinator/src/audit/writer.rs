@@ -1,4 +1,4 @@
-//! The audit's one writer: a thread that groups what is written, and goes on when the disk fails.
+//! The audit's single writer: a thread that groups entries, and survives failures of the disk.
 
 use std::{
     collections::VecDeque,
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// After a failed write: how long intents are refused before the next attempt.
+/// Time after a failed write in which intents are refused before the next attempt.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Outcomes and refusals that wait for a disk which can be written again. Beyond that they are counted and left out: an intent stays
-/// without an outcome until the next start.
+/// Maximum number of outcomes and refusals that wait until the disk can be written again. Beyond it they are counted
+/// and omitted: an intent remains without an outcome until the next start.
 const UNWRITTEN: usize = 8_192;
 
 /// The intent could not be made durable.
@@ -32,15 +32,15 @@ pub(super) struct NotWritten;
 
 /// Requests to the writer.
 pub(super) enum Work {
-    /// Write an intent; the sender hears its number once it is durable.
+    /// Write an intent; the sender receives its number once it is durable.
     Intend(v1::AuditRecord, oneshot::Sender<Result<u64, NotWritten>>),
-    /// Write an outcome; the sender hears once it is durable, or kept until it can be written.
+    /// Write an outcome; the sender is notified once it is durable, or queued until it can be written.
     Write(v1::AuditRecord, oneshot::Sender<()>),
     /// Write a refusal, or count it.
     Note(v1::AuditRecord),
-    /// See whether something was counted for long enough, or came from this host's own commands.
+    /// Write counts of finished minutes, and records of this host's own commands.
     Look,
-    /// Write what was counted, and end.
+    /// Write all counts, and end.
     Stop,
 }
 
@@ -69,8 +69,8 @@ struct Group {
 }
 
 impl Writer {
-    /// Writes until it is stopped, or every sender is gone. A disk that fails refuses intents and keeps the rest until it can be written
-    /// again; what is damaged ends the writer. Returns number and chain of the newest entry.
+    /// Writes until it is stopped, or every sender is gone. While the disk fails, intents are refused and the rest is
+    /// queued until it can be written again; damage ends the writer. Returns number and chain of the newest entry.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(u64, Digest), StoreError> {
         let mut works = Vec::new();
         while let Some(first) = queue.blocking_recv() {
@@ -119,7 +119,7 @@ impl Writer {
         group
     }
 
-    /// A refusal, unless one like it was written within the last minute.
+    /// Returns the refusal, unless a similar one was written within the last minute.
     fn fold(&mut self, record: v1::AuditRecord, now: Instant) -> Option<v1::AuditRecord> {
         let repeats = match record.principal.as_str() {
             NOBODY => &mut self.others,
@@ -139,7 +139,7 @@ impl Writer {
         };
         let mut numbers = written.into_iter().flatten();
         for asked in group.asked {
-            // Its caller may have gone.
+            // The caller may be gone.
             let _ = asked.send(numbers.next().ok_or(NotWritten));
         }
         for done in group.waiting {
@@ -156,7 +156,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what waits, these records and these intents; the intents' numbers once all is durable. `None`: the disk failed.
+    /// Writes the waiting entries, these records and these intents; returns the intents' numbers once all is durable.
+    /// `None`: the disk failed.
     fn try_write(
         &mut self,
         records: Vec<v1::AuditRecord>,
@@ -173,7 +174,7 @@ impl Writer {
                 }
                 let numbers = entries.iter().skip(others).map(|entry| sequence(entry)).collect();
                 for entry in entries {
-                    // Nobody may be watching.
+                    // There may be no watchers.
                     drop(self.entries.send(entry));
                 }
                 Ok(Some(numbers))
@@ -187,7 +188,7 @@ impl Writer {
         }
     }
 
-    /// The disk failed: keeps what must be written, and sees to it that the audit can be read.
+    /// Handles a failure of the disk: keeps what must be written, and ensures that the audit can be read.
     fn fail(&mut self, error: &StoreError, records: Vec<v1::AuditRecord>) -> Result<(), StoreError> {
         self.failures.inc();
         if self.failed.is_none() {
@@ -202,7 +203,7 @@ impl Writer {
         let Some(late) = self.log.reopen()? else {
             return Ok(());
         };
-        // It failed only after all was durable: callers were told that nothing was done, and nothing is.
+        // The write failed only after all was durable: callers were told that nothing was changed, and nothing is.
         let refusals: Vec<_> = late
             .iter()
             .filter_map(|entry| entry.record.as_ref())

@@ -1,4 +1,4 @@
-//! Why the coordinator could not run, or not go on.
+//! The reasons for which the coordinator could not run, or had to stop.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -7,54 +7,54 @@ use wyneos_shell::{clock::Behind, config::BadConfig, descriptors, exit, rights::
 use super::serve::STOP;
 use crate::{ca::CaError, restore::RestoreError, store::StoreError};
 
-/// Why the coordinator could not run, or not go on.
+/// The reason for which the coordinator could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootError {
     /// A directory or file could not be prepared.
     #[error("{}: cannot {what}", .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
     /// Other users control the data_dir.
     #[error(transparent)]
     Rights(#[from] Untrusted),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was put back from a backup is not all there.
+    /// A restore is incomplete.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The CA.
+    /// The CA failed.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The configuration file.
+    /// The configuration file is invalid.
     #[error(transparent)]
     Config(#[from] BadConfig),
     /// There is no such directory.
     #[error("{} does not exist: name the coordinator's data_dir with --data-dir, or its configuration with --config", .0.display())]
     NoDataDir(PathBuf),
-    /// This host's clock cannot be right.
+    /// This host's clock is implausible.
     #[error(transparent)]
     Clock(#[from] Behind),
-    /// A port.
+    /// A port could not be opened.
     #[error("{field} = {address}: cannot listen there; is another process using the port?")]
     Listen {
         /// The configuration's field.
         field: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
-    /// A server ended of itself.
+    /// A server ended unexpectedly.
     #[error("the {0} server failed")]
     Serve(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The limit of open files.
+    /// The limit of open files is too low.
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFew),
     /// A thread did not end.
@@ -62,7 +62,7 @@ pub(crate) enum BootError {
         "the {0} thread did not end within {STOP:?}: what it had yet to write may be missing, as after a crash; does the disk of the data_dir stand still?"
     )]
     Stuck(&'static str),
-    /// Something of the operating system.
+    /// An operation of the operating system failed.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
 }

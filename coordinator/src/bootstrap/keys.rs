@@ -1,4 +1,4 @@
-//! The keys that a coordinator works with: the one that seals snapshots, and the CA's.
+//! The keys of a coordinator: the one that seals snapshots, and the CA's.
 
 use std::{io, sync::Arc, time::SystemTime};
 
@@ -18,7 +18,7 @@ use crate::{
     config::Config,
 };
 
-/// The secret that seals snapshots; made at the first start.
+/// The secret key that seals snapshots; generated at the first start.
 pub(super) fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
     let path = config.data_dir.join(SIGNING_KEY);
     let failed = |what| {
@@ -37,7 +37,7 @@ pub(super) fn signing_key(config: &Config) -> Result<[u8; 32], BootError> {
     secret.as_slice().try_into().map_err(wrong).map_err(failed("use"))
 }
 
-/// The CA, once the clock is not before it: one that expired is refused at once.
+/// Opens the CA once the clock is not before it: an expired one is refused immediately.
 pub(super) fn open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, BootError> {
     match try_open_ca(config, cluster, public_key) {
         Err(CaError::Authority {
@@ -53,7 +53,7 @@ pub(super) fn open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey
     }
 }
 
-/// The CA: the cluster's own, or the one that is configured.
+/// Opens the cluster's own CA, or the configured one.
 fn try_open_ca(config: &Config, cluster: ClusterId, public_key: PublicKey) -> Result<Arc<Ca>, CaError> {
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(&public_key.0).as_bytes()[..16]);

@@ -1,4 +1,4 @@
-//! Taking the lead: the durable state, the CA, an audit in which every intent has an outcome, and the core over them.
+//! Taking the lead: the durable state, the CA, an audit in which every intent has an outcome, and the core.
 
 use std::{sync::Arc, thread};
 
@@ -26,10 +26,10 @@ use crate::{
 const ROTATE: &str = "wyneos.v1.AccessService/RotateAuthority";
 const BACKUP: &str = "wyneos.v1.ClusterService/Backup";
 
-/// Renews an agent's certificate, which the state notes, or an operator's, which nothing notes.
+/// Renews an agent's certificate, which the state records, or an operator's, which is not recorded.
 const RENEW: &str = "wyneos.v1.EnrollmentService/Renew";
 
-/// A coordinator that leads: it has an engine, and nobody who asks it.
+/// A coordinator that leads: its engine is ready, and no requests are accepted yet.
 pub(super) struct Leading {
     pub(super) config: Arc<Config>,
     pub(super) store: Embedded,
@@ -40,9 +40,9 @@ pub(super) struct Leading {
     pub(super) public_key: PublicKey,
     pub(super) cluster: ClusterId,
     pub(super) epoch: u64,
-    /// Nodes on record.
+    /// Number of nodes on record.
     pub(super) nodes: usize,
-    /// Who may do what, as it is durable.
+    /// The durable access data.
     pub(super) access: Arc<Access>,
     /// `None` without TLS.
     pub(super) ca: Option<Arc<Ca>>,
@@ -51,19 +51,19 @@ pub(super) struct Leading {
     pub(super) registry: Arc<Registry>,
 }
 
-/// The audit that is written.
+/// A running audit.
 pub(super) struct Auditing {
     pub(super) audit: Audit,
     pub(super) writer: thread::JoinHandle<Option<(u64, Digest)>>,
-    /// Hears when the writer ends.
+    /// Notified when the writer ends.
     pub(super) failed: oneshot::Receiver<()>,
-    /// Notes where it ends, for the next start.
+    /// Records the end of the audit, for the next start.
     pub(super) end: AuditEnd,
-    /// What became of entries, or of changes, that are missing.
+    /// Descriptions of missing entries or changes.
     pub(super) lost: Vec<String>,
 }
 
-/// Begins an epoch of this coordinator's.
+/// Begins an epoch of this coordinator.
 pub(super) fn lead(opened: Opened) -> Result<Leading, BootError> {
     let Opened {
         config,
@@ -99,7 +99,7 @@ pub(super) fn lead(opened: Opened) -> Result<Leading, BootError> {
     })
 }
 
-/// Opens the audit, and has it say what came of each call that was cut off.
+/// Opens the audit, and records the result of each call that was cut off.
 fn start_audit(
     config: &Config,
     store: &Embedded,
@@ -118,7 +118,7 @@ fn start_audit(
     let newest_step = ca.map(Ca::newest_step);
     let done = |intent: &AuditRecord| match intent.action.as_str() {
         ROTATE => newest_step.and_then(|step| was_taken(step, intent.sequence)),
-        // It changes nothing here: how far it got, only its caller knows.
+        // A backup changes nothing here, and only its caller knows its progress.
         BACKUP => None,
         _ => carried_out.tell(intent.sequence),
     };
@@ -126,7 +126,7 @@ fn start_audit(
     let end = store.audit_end();
     end.keep(started.end)?;
     if is_set_back {
-        // Only once the audit tells of it.
+        // Only once the audit reports it.
         store.keep_set_back(started.end.0 + 1)?;
     }
     Ok(Auditing {
@@ -138,8 +138,8 @@ fn start_audit(
     })
 }
 
-/// Whether an intent of a step of the CA's replacement was carried out, by the intent of the newest step that was taken. Of an earlier one
-/// nothing is remembered.
+/// Whether an intent of a step of the CA's replacement was carried out, by the intent of the newest step. Earlier steps
+/// are not recorded.
 pub(super) fn was_taken(newest: u64, intent: u64) -> Option<bool> {
     (intent >= newest).then_some(intent == newest)
 }

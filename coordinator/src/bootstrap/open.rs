@@ -1,4 +1,4 @@
-//! What is on the disk: the data_dir, the store in it, and the key that seals snapshots.
+//! The files on the disk: the data_dir, the store in it, and the key that seals snapshots.
 
 use std::{path::Path, sync::Arc};
 
@@ -14,18 +14,18 @@ use crate::{
     store::{Embedded, Retention},
 };
 
-/// A data_dir that was opened. Nothing in it says yet that this coordinator leads.
+/// An opened data_dir. It does not imply that this coordinator leads.
 pub(super) struct Opened {
     pub(super) config: Arc<Config>,
     pub(super) store: Embedded,
-    /// Seals snapshots and the audit.
+    /// Seals snapshots and signs the audit.
     pub(super) secret: [u8; 32],
 }
 
-/// Opens the data_dir, and makes it where there is none.
+/// Opens the data_dir, and creates it if necessary.
 pub(super) fn open(config: Arc<Config>) -> Result<Opened, BootError> {
     let data_dir = &config.data_dir;
-    // Before anything is made by it: a CA of 1970 would be no CA of now.
+    // Before any certificate is created with the clock: a CA of 1970 would not be valid now.
     wait_until_past(BUILT, "this program was built", config.clock_wait.0)?;
     rights::check(data_dir)?;
     files::make_dir(data_dir, 0o700).map_err(|source| BootError::File {
@@ -33,7 +33,7 @@ pub(super) fn open(config: Arc<Config>) -> Result<Opened, BootError> {
         what: "make the data_dir",
         source,
     })?;
-    // Whoever may write above may have made it first.
+    // A user who may write above it may have created it first.
     rights::check(data_dir)?;
     files::mend(data_dir, &mode_of);
     restore::check_finished(data_dir)?;
@@ -51,8 +51,8 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-/// Modes of what earlier versions left in the data_dir. Keys are not among them: one that others could read is refused, and not made to look as if
-/// nobody had.
+/// Modes of files of earlier versions in the data_dir. Keys are excluded: a key that others could read is refused,
+/// rather than corrected silently.
 fn mode_of(path: &Path, is_directory: bool) -> Option<u32> {
     if path.starts_with(crate::audit::INBOX) {
         return Some(if is_directory { 0o700 } else { 0o600 });

@@ -41,14 +41,14 @@ use crate::{
     turns::Turns,
 };
 
-/// How long what is left to write may take, behind the drain. Longer: a slow disk gets everything; shorter: a disk that stands still holds up
-/// the end for less time.
+/// Time limit for the remaining writes after the drain. Longer: a slow disk receives everything; shorter: a stalled
+/// disk delays the exit less.
 pub(super) const STOP: Duration = Duration::from_secs(10);
 
-/// Renewals of one key a minute at most: the shortest certificates want nine.
+/// Maximum number of renewals of one key per minute: the shortest certificates need nine.
 const RENEWALS: u32 = 30;
 
-/// The ports, and how many connections there is room for.
+/// The ports, and the number of connections that there is room for.
 struct Ports {
     main: TcpListener,
     metrics: Option<TcpListener>,
@@ -88,13 +88,13 @@ async fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, B
         .map_err(|source| BootError::Listen { field, address, source })
 }
 
-/// What the services and the publisher share.
+/// State shared by the services and the publisher.
 struct Shared {
     to_engine: EngineSender,
     events: broadcast::Sender<Arc<Event>>,
     board: Arc<Board>,
     ledger: Arc<Ledger>,
-    /// Who may do what, as it is durable.
+    /// The durable access data.
     access: Arc<ArcSwap<Access>>,
     is_stopping: watch::Receiver<bool>,
 }
@@ -156,7 +156,7 @@ pub(super) fn serve(runtime: &Runtime, leading: Leading, exit_with_stdin: bool) 
     let services = services(&leading, &shared);
     let Leading { audit, metrics, .. } = leading;
     for detail in audit.lost {
-        // There is room: nobody else has the queue yet.
+        // There is room: no other sender has the queue yet.
         drop(shared.to_engine.try_send(ToEngine::Fact(Input::AuditLost { detail })));
     }
     runtime.spawn(audit.audit.clone().keep_looking());
@@ -226,7 +226,7 @@ pub(super) fn serve(runtime: &Runtime, leading: Leading, exit_with_stdin: bool) 
     Ok(())
 }
 
-/// What ends behind the services.
+/// The parts that end after the services.
 struct Running {
     engine: thread::JoinHandle<()>,
     stop: EngineSender,
@@ -237,7 +237,8 @@ struct Running {
 }
 
 impl Running {
-    /// Ends the threads in the order in which they hand on: everything handed to the store is durable before the process ends.
+    /// Ends the threads in the order of the data flow, so that everything handed to the store is durable before the
+    /// process ends.
     fn drain(self, runtime: &Runtime) -> Result<(), BootError> {
         let until = Instant::now() + STOP;
         let stop = self.stop;

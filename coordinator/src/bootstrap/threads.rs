@@ -1,4 +1,4 @@
-//! The threads of the engine and of the publisher: how they begin, and that they end in time.
+//! The threads of the engine and of the publisher: their start, and their end within a time limit.
 
 use std::{
     io, thread,
@@ -17,10 +17,10 @@ use crate::{
     publisher::{Publisher, Work},
 };
 
-/// How often a thread that is to end is looked at.
+/// Interval at which an ending thread is polled.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Starts the engine: a thread and a runtime of its own, so that a cycle of many nodes holds up nobody's connection.
+/// Starts the engine with a separate thread and runtime, so that a cycle of many nodes delays no connection.
 pub(super) fn start_engine(engine: Engine) -> Result<thread::JoinHandle<()>, BootError> {
     let failed = |e| BootError::System("start the engine", e);
     let runtime = Builder::new_current_thread().enable_time().build().map_err(failed)?;
@@ -30,7 +30,7 @@ pub(super) fn start_engine(engine: Engine) -> Result<thread::JoinHandle<()>, Boo
 
 pub(super) type PublisherThread = thread::JoinHandle<Result<(), BootError>>;
 
-/// Starts the publisher; the receiver hears when it ends, as it does when the store fails.
+/// Starts the publisher; the receiver is notified when it ends, for example because the store fails.
 pub(super) fn start_publisher(
     publisher: Publisher,
     work: mpsc::UnboundedReceiver<Work>,
@@ -45,13 +45,13 @@ pub(super) fn start_publisher(
     Ok((thread.map_err(|e| BootError::System("start the publisher", e))?, failed))
 }
 
-/// Tells a thread something, if it can be told in time.
+/// Sends a thread a message, within the time limit.
 pub(super) fn tell(runtime: &Runtime, until: Instant, told: impl Future<Output = ()>) {
-    // Whoever is not told does not end, which is noticed.
+    // A thread that is not notified does not end, which is detected.
     drop(runtime.block_on(async { timeout(until.saturating_duration_since(Instant::now()), told).await }));
 }
 
-/// What a thread ends with; an error if it does not end in time.
+/// The result of a thread; an error if it does not end in time.
 pub(super) fn joined<T>(name: &'static str, thread: thread::JoinHandle<T>, until: Instant) -> Result<T, BootError> {
     while !thread.is_finished() {
         if Instant::now() >= until {

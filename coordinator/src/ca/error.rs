@@ -1,4 +1,4 @@
-//! Why the CA cannot be used.
+//! The reasons for which the CA cannot be used.
 
 use std::{
     io,
@@ -8,68 +8,68 @@ use std::{
 use wyneos::identity::{BadAuthority, BadRequest, TlsError};
 use wyneos_shell::{clock::Behind, exit, rights::Untrusted, start::Fatal as _};
 
-/// Why the CA cannot be used.
+/// The reason for which the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaError {
-    /// A file or folder failed.
+    /// A file or directory failed.
     #[error("{}: cannot {what}", .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
-    /// A folder can be read by others.
+    /// Others can read a directory.
     #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and think about who has read the key", .path.display())]
     Exposed {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
     },
-    /// The state makes no sense.
+    /// The state is invalid.
     #[error("{}: {reason}", .path.display())]
     State {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
-    /// A CA is none.
+    /// A certificate is not usable as a CA.
     #[error("{}: {source}", .path.display())]
     Authority {
-        /// Where it is kept.
+        /// Path of the CA.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: BadAuthority,
     },
-    /// The coordinator's own certificate.
+    /// The coordinator's own certificate failed.
     #[error("names: {0}")]
     Names(#[from] BadRequest),
-    /// A key could not be made.
+    /// A key could not be generated.
     #[error("cannot make a key: {0}")]
     Key(String),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The folder for credentials is another user's.
+    /// The directory for credentials belongs to another user.
     #[error(transparent)]
     Rights(#[from] Untrusted),
-    /// This host's clock cannot be right.
+    /// This host's clock is implausible.
     #[error("{0}; no certificate is issued by such a clock")]
     Clock(#[from] Behind),
-    /// A step that does not follow.
+    /// A step that is not possible in the present state.
     #[error("{0}")]
     Step(&'static str),
 }
 
 impl CaError {
-    /// How a process ends over it.
+    /// The exit code of the process for this error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            // A clock is set sooner or later: starting again helps then.
+            // The clock will be corrected at some time, and a restart then helps.
             _ if self.is_about_time() => exit::FAILED,
             CaError::File { source, .. } => exit::of(source),
             CaError::Rights(error) => error.exit_code(),
@@ -77,7 +77,7 @@ impl CaError {
         }
     }
 
-    /// True for what is mended as this host's clock is set.
+    /// True for errors that end when this host's clock is corrected.
     pub(crate) fn is_about_time(&self) -> bool {
         let outdated = |source: &BadAuthority| matches!(source, BadAuthority::Outdated(..));
         match self {
@@ -88,7 +88,7 @@ impl CaError {
     }
 }
 
-/// A file or folder failed, as `what` was tried.
+/// Builds the error of operation `what` on a file or directory.
 pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CaError {
     let path = path.to_owned();
     move |source| CaError::File { path, what, source }

@@ -1,7 +1,8 @@
 //! The CAs' files.
 //!
-//! `DATA_DIR/ca/` (0700) holds a folder for each CA, `1/`, `2/`, … with `ca.pem` and `ca.key` (0600), and `state.toml`, which says who
-//! signs and who is trusted. That one file is replaced as a whole, so that every step of a replacement is taken or not taken.
+//! `DATA_DIR/ca/` (0700) contains a directory per CA, `1/`, `2/`, … with `ca.pem` and `ca.key` (0600), and
+//! `state.toml`, which names the one that signs and the trusted ones. That single file is replaced as a whole, so that
+//! a step of a replacement is executed completely or not at all.
 
 use std::{
     fs::{self, DirBuilder},
@@ -22,18 +23,19 @@ use wyneos_shell::{
 
 use super::error::{CaError, failed};
 
-/// Who signs, and who is trusted.
+/// The CA that signs, and the trusted ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     pub(super) cluster: ClusterId,
-    /// The folder of the one that signs.
+    /// Directory of the one that signs.
     pub(super) signs: u32,
-    /// Folders of those that are trusted.
+    /// Directories of the trusted ones.
     pub(super) trusted: Vec<u32>,
-    /// Since when this is so, milliseconds of Unix time; for people, decides nothing.
+    /// Time of the last change, milliseconds of Unix time; for people only.
     pub(super) since: i64,
-    /// The audit's intent of the step that made it so; 0 when none did. Numbers the steps: it grows whatever the clock says.
+    /// The audit's intent of the step that led to this state; 0 for none. It numbers the steps: it increases whatever
+    /// the clock shows.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) intent: u64,
 }
@@ -42,11 +44,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What signs now.
+/// The CA that signs now.
 pub(crate) struct Signing {
     pub(super) state: State,
     pub(super) authority: Authority,
-    /// All that are trusted, the one that signs first.
+    /// All trusted CAs, the one that signs first.
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
 
@@ -57,7 +59,7 @@ pub(super) fn now_millis() -> i64 {
     since.as_millis() as i64
 }
 
-/// A folder that only its owner may look into; made if it is not there.
+/// Creates a directory that only its owner may read, if it does not exist.
 pub(super) fn private(path: &Path) -> Result<(), CaError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(failed(path, "make the folder"))?;
@@ -100,7 +102,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
         path: path.to_owned(),
         reason,
     };
-    // An operator's own may be another user's.
+    // An operator's own file may belong to another user.
     let bytes = files::read_regular(path, files::TEXT).map_err(failed(path, "read it"))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| wrong(error.to_string()))?;
@@ -110,7 +112,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
     }
 }
 
-/// The CA whose certificate is one of those in a file, and which has this key.
+/// The CA with this key whose certificate is one of those in a file.
 fn read_authority(cluster: ClusterId, certificate: &Path, secret: &[u8]) -> Result<Authority, CaError> {
     let key = String::from_utf8_lossy(secret).into_owned();
     let path = certificate.to_owned();
@@ -128,7 +130,7 @@ fn read_authority(cluster: ClusterId, certificate: &Path, secret: &[u8]) -> Resu
     found.map_err(|source| CaError::Authority { path, source })
 }
 
-/// What signs, and all that are trusted: an operator's own, from its files.
+/// Loads the CA that signs, and all trusted ones, from an operator's own files.
 pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) -> Result<Signing, CaError> {
     let secret = files::read_named_secret(key).map_err(failed(key, "use it"))?;
     let authority = read_authority(cluster, certificate, &secret)?;
@@ -149,7 +151,7 @@ pub(super) fn load_external(cluster: ClusterId, certificate: &Path, key: &Path) 
     })
 }
 
-/// What signs as `state` says, and all that are trusted.
+/// Loads the CA that signs according to `state`, and all trusted ones.
 pub(super) fn load_signing(folder: &Path, state: State) -> Result<Signing, CaError> {
     let authority = load_authority(folder, state.signs, state.cluster)?;
     let roots = load_roots(folder, &state, &authority)?;
@@ -160,7 +162,7 @@ pub(super) fn load_signing(folder: &Path, state: State) -> Result<Signing, CaErr
     })
 }
 
-/// The certificates of all that are trusted, where `authority` signs.
+/// The certificates of all trusted CAs, where `authority` signs.
 pub(super) fn load_roots(
     folder: &Path,
     state: &State,
@@ -173,7 +175,7 @@ pub(super) fn load_roots(
     Ok(roots)
 }
 
-/// A new CA in the folder `number`.
+/// Creates a new CA in the directory `number`.
 pub(super) fn make_authority(folder: &Path, number: u32, cluster: ClusterId) -> Result<Authority, CaError> {
     wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     let place = folder.join(number.to_string());

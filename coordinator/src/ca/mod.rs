@@ -26,27 +26,28 @@ use files::{
     Signing, load_authority, load_external, load_own, load_roots, make_authority, now_millis, private, write_state,
 };
 
-/// How much earlier than now certificates begin to hold, or a tenth of their life if that is less: other hosts' clocks may be slow.
+/// Time before the issue from which certificates are valid, or a tenth of their life if that is less: clocks of other
+/// hosts may be slow.
 const EARLIER: Duration = Duration::from_secs(3_600);
 
-/// How often the age of the coordinator's own certificate is looked at, at most.
+/// Maximum interval at which the age of the coordinator's own certificate is checked.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Minimum interval between log lines about a failed renewal.
 const TOLD: Duration = Duration::from_secs(60);
 
-/// The cluster's id, beside an operator's own CA.
+/// File of the cluster's id, used with an operator's own CA.
 pub(crate) const CLUSTER_ID: &str = "cluster-id";
 
-/// Admins' credentials hold for a year at most.
+/// Maximum lifetime of admins' credentials: a year.
 const ADMIN: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Where the CAs are kept.
+/// Location of the CAs.
 #[derive(Clone, Debug)]
 enum Place {
-    /// The cluster's own, in a folder.
+    /// The cluster's own CAs, in a directory.
     Own(PathBuf),
-    /// An operator's, in two files.
+    /// An operator's own CA, in two files.
     External(PathBuf, PathBuf),
 }
 
@@ -59,7 +60,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Its name, as in `wynectl ca`.
+    /// Name of the step, as in `wynectl ca`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Step::Prepare => "prepare",
@@ -81,27 +82,27 @@ pub(crate) struct Ca {
     signing: Mutex<Signing>,
 }
 
-/// A CA as people see it.
+/// A CA as shown to people.
 pub(crate) struct Shown {
     pub(crate) fingerprint: [u8; 32],
     pub(crate) expires: SystemTime,
     pub(crate) signs: bool,
 }
 
-/// A certificate for somebody.
+/// An issued certificate.
 pub(crate) struct Issued {
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) roots: Vec<Vec<u8>>,
 }
 
-/// When a certificate that is made now holds. By a clock that cannot be right none is made.
+/// The validity of a certificate that is issued now. With an implausible clock none is issued.
 fn holding(lifetime: Duration) -> Result<Range<SystemTime>, CaError> {
     wait_until_past(BUILT, "this program was built", Duration::ZERO)?;
     let now = SystemTime::now();
     Ok(now - EARLIER.min(lifetime / 10)..now + lifetime)
 }
 
-/// True for a CA whose certificate does not hold by this host's clock.
+/// True for a CA whose certificate is not valid by this host's clock.
 fn is_outdated(error: &CaError) -> bool {
     matches!(
         error,
@@ -112,8 +113,8 @@ fn is_outdated(error: &CaError) -> bool {
     )
 }
 
-/// A certificate for a new key; of the CA in `oldest_of` that is trusted longest, so that whoever has not heard of a newer one yet knows it, or of the
-/// one that signs.
+/// Issues a certificate for a new key, from the CA in `oldest_of` that has been trusted for longest, so that nodes that
+/// do not know a newer one accept it; otherwise from the one that signs.
 fn own_credentials(
     signing: &Signing,
     oldest_of: Option<&Place>,
@@ -129,7 +130,8 @@ fn own_credentials(
             let oldest = signing.state.trusted.iter().min().unwrap_or(&signing.state.signs);
             let holding = holding(lifetime)?;
             match load_authority(folder, *oldest, signing.state.cluster) {
-                // It was made by a clock that was ahead, and nobody else takes a certificate of it either.
+                // That CA was created by a clock that was ahead, and no other host accepts a certificate from it
+                // either.
                 Err(error) if is_outdated(&error) => signing.authority.issue(&request, own, hosts, holding)?,
                 authority => authority?.issue(&request, own, hosts, holding)?,
             }
@@ -145,8 +147,8 @@ fn own_credentials(
 }
 
 impl Ca {
-    /// The CA of the coordinator `own`: an operator's, of these two files, or the cluster's own, made at its first start, but not by a
-    /// clock that cannot be right.
+    /// Opens the CA of the coordinator `own`: an operator's, from these two files, or the cluster's own, created at its
+    /// first start, but not with an implausible clock.
     pub(crate) fn open(
         data_dir: &Path,
         external: Option<(&Path, &Path)>,
@@ -158,7 +160,7 @@ impl Ca {
             Some((certificate, key)) => {
                 let place = Place::External(certificate.to_owned(), key.to_owned());
                 let signing = load_external(own.cluster, certificate, key)?;
-                // For whoever makes an admin's credentials: the store is in use.
+                // For commands that create an admin's credentials while the store is in use.
                 let path = data_dir.join(CLUSTER_ID);
                 let id = format!("{}\n", own.cluster);
                 durable::write_durably(&path, id.as_bytes(), 0o600).map_err(failed(&path, "write it"))?;
@@ -184,33 +186,33 @@ impl Ca {
         })
     }
 
-    /// The coordinator's certificate, as TLS shows it.
+    /// The coordinator's certificate for TLS.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// The CAs that are trusted.
+    /// The trusted CAs.
     pub(crate) fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// The audit's intent of the newest step of the CA's replacement; 0 when none was taken.
+    /// The audit's intent of the newest step of the CA's replacement; 0 if there was none.
     pub(crate) fn newest_step(&self) -> u64 {
-        // Asked at the start, when nobody else is there.
+        // Called at the start, when there are no other users.
         self.signing.try_lock().map_or(0, |signing| signing.state.intent)
     }
 
-    /// The number of the newest step, as certificates that are asked for from now on are counted.
+    /// Number of the newest step, which is recorded with certificates requested from now on.
     pub(crate) async fn step(&self) -> u64 {
         self.signing.lock().await.state.intent
     }
 
-    /// True for an operator's own CA, which is not replaced from here.
+    /// True for an operator's own CA, which cannot be replaced from here.
     pub(crate) fn is_external(&self) -> bool {
         matches!(self.place, Place::External(..))
     }
 
-    /// A new certificate of its own; an operator's CA is read anew from its files before.
+    /// Renews its own certificate; an operator's CA is first read again from its files.
     pub(crate) async fn renew_own(&self) -> Result<(), CaError> {
         let mut signing = self.signing.lock().await;
         if let Place::External(certificate, key) = &self.place {
@@ -225,14 +227,15 @@ impl Ca {
         Ok(self.keys.replace(&credentials)?)
     }
 
-    /// Renews the coordinator's own certificate for ever, at two thirds of its life by the wall clock: a host may sleep, and a clock be
-    /// set. One that was made by a clock which was set back since is made anew at once. Standing connections are left alone.
+    /// Renews the coordinator's own certificate without end, at two thirds of its life by the wall clock: a host may be
+    /// suspended, and a clock be set. A certificate from a clock that was set back since is replaced immediately.
+    /// Established connections are unaffected.
     pub(crate) async fn keep_renewed(&self) {
         let (mut renewed, mut told) = (SystemTime::now(), None);
         loop {
             tokio::time::sleep(LOOK.min(self.lifetime / 10)).await;
             let age = SystemTime::now().duration_since(renewed);
-            // A clock that was set back says nothing of the certificate's age.
+            // A clock that was set back gives no information on the certificate's age.
             if age.is_ok_and(|age| age < self.lifetime * 2 / 3) {
                 continue;
             }
@@ -252,7 +255,7 @@ impl Ca {
         }
     }
 
-    /// A certificate for the key of `request` that names `principal`. That it is issued is on record.
+    /// Issues a certificate for the key of `request` that names `principal`. The issue is on record.
     pub(crate) async fn issue(
         &self,
         _: Recorded,
@@ -270,12 +273,13 @@ impl Ca {
         })
     }
 
-    /// The fingerprint of the CA by which the coordinator shows itself: the one that is trusted longest.
+    /// Fingerprint of the CA of the coordinator's certificate: the one that has been trusted for longest.
     pub(crate) async fn fingerprint(&self) -> [u8; 32] {
         let signing = self.signing.lock().await;
         let oldest = match &self.place {
             Place::External(..) => signing.roots.first(),
-            // Folders are numbered as they are made, and roots beside the one that signs are in their order.
+            // Directories are numbered in the order of their creation, and roots beside the one that signs are in that
+            // order.
             Place::Own(_) => {
                 let newest_signs = signing.state.trusted.iter().any(|number| *number < signing.state.signs);
                 signing.roots.get(usize::from(newest_signs))
@@ -284,7 +288,7 @@ impl Ca {
         oldest.map_or_else(Default::default, identity::fingerprint)
     }
 
-    /// The CAs that are trusted, the one that signs first, and the number of the newest step.
+    /// The trusted CAs, the one that signs first, and the number of the newest step.
     pub(crate) async fn shown(&self) -> (Vec<Shown>, u64) {
         let signing = self.signing.lock().await;
         let shown = signing.roots.iter().enumerate().map(|(at, root)| Shown {
@@ -295,7 +299,7 @@ impl Ca {
         (shown.collect(), signing.state.intent)
     }
 
-    /// Takes a step of the CA's replacement, which is on record.
+    /// Executes a step of the CA's replacement, which is on record.
     pub(crate) async fn rotate(&self, recorded: Recorded, step: Step) -> Result<(), CaError> {
         let Place::Own(folder) = &self.place else {
             return Err(CaError::Step(
@@ -310,7 +314,7 @@ impl Ca {
             loaded => loaded.map(|_| true)?,
         };
         match step {
-            // Whatever was made by a clock that was ahead is of no use until then: another one takes its place.
+            // A CA that was created by a clock that was ahead is useless until then, and is replaced.
             Step::Prepare if !holds => {
                 make_authority(folder, newest + 1, state.cluster)?;
                 state
@@ -344,7 +348,7 @@ impl Ca {
         }
         state.since = now_millis();
         state.intent = recorded.intent();
-        // All that may fail comes before the state is written: a step is taken or not taken.
+        // Everything that may fail precedes the write of the state: a step is executed completely or not at all.
         let authority = match state.signs == signing.state.signs {
             true => None,
             false => Some(load_authority(folder, state.signs, state.cluster)?),
@@ -362,7 +366,7 @@ impl Ca {
             signing.authority = authority;
         }
         (signing.state, signing.roots) = (state, roots);
-        // A key that nobody trusts any more is of use to nobody but a thief.
+        // A key that is no longer trusted is useful only to a thief.
         for number in gone {
             let place = folder.join(number.to_string());
             fs::remove_dir_all(&place).map_err(failed(&place, "remove it"))?;
@@ -371,15 +375,15 @@ impl Ca {
     }
 }
 
-/// What a coordinator's own host has of the CA in the `data_dir`.
+/// The CA of a coordinator's own host in the `data_dir`.
 pub(crate) enum Kept {
     /// The cluster's own CA.
     Own(Signing),
-    /// The cluster's id, beside an operator's own CA.
+    /// The cluster's id, with an operator's own CA.
     External(ClusterId),
 }
 
-/// Reads the CA's files in a `data_dir`, or the cluster's id where the CA is an operator's own.
+/// Reads the CA's files in a `data_dir`, or the cluster's id if the CA is an operator's own.
 pub(crate) fn signing(data_dir: &Path, is_own: bool) -> Result<Kept, CaError> {
     if is_own {
         return load_own(&data_dir.join("ca"), None).map(Kept::Own);
@@ -395,7 +399,7 @@ pub(crate) fn signing(data_dir: &Path, is_own: bool) -> Result<Kept, CaError> {
     Ok(Kept::External(cluster))
 }
 
-/// Makes an admin's credentials from the CA, on the coordinator's own host: for the first admin, and for when there is none
+/// Creates an admin's credentials from the CA, on the coordinator's own host: for the first admin, and if there is none
 /// left. Writes `ca.pem`, `cert.pem` and `key.pem` into `into`.
 pub(crate) fn make_admin(
     kept: Kept,

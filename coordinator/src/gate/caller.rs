@@ -1,4 +1,4 @@
-//! Who makes a call, and what it is about.
+//! The caller of a call, and the object of the call.
 
 use std::{
     fmt,
@@ -19,26 +19,26 @@ use crate::{
     status,
 };
 
-/// Who makes a call.
+/// The caller of a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// For people, and for the audit.
+    /// Name, for people, and for the audit.
     pub(crate) name: Arc<str>,
-    /// What it may do; `None` for nobody in particular.
+    /// The role; `None` for the unauthenticated caller.
     pub(crate) role: Option<Role>,
-    /// Where it is.
+    /// Source address.
     pub(crate) source: Option<SocketAddr>,
-    /// An agent's node and key, as its certificate has them.
+    /// An agent's node and key, from its certificate.
     pub(crate) proven: Option<(NodeId, Digest)>,
-    /// Whom its certificate names, and its key.
+    /// The principal in its certificate, and its key.
     pub(crate) shown: Option<(Principal, Digest)>,
-    /// Until when that certificate holds.
+    /// End of that certificate's validity.
     pub(super) ends: Option<SystemTime>,
-    /// Of its bearer token.
+    /// Digest of its bearer token.
     pub(super) bearer: Option<Digest>,
     pub(super) about: Arc<OnceLock<String>>,
     pub(super) adds: Arc<OnceLock<String>>,
-    /// Set for a call that only plans: it changes nothing, whatever its rpc may.
+    /// Set for a call that only plans, which changes nothing, whatever its rpc may do.
     pub(super) plans: Arc<OnceLock<()>>,
     /// Set for a call that ended its caller's own access.
     pub(super) hears: Arc<OnceLock<()>>,
@@ -69,7 +69,7 @@ impl fmt::Debug for Change {
     }
 }
 
-/// Proof that what a call is about to change is in the audit. Whatever changes something asks for it.
+/// Proof that the intent of a call is in the audit. Every change requires it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recorded(u64);
 
@@ -103,10 +103,9 @@ impl Caller {
         self.change.is_some() && self.plans.get().is_none()
     }
 
-    /// Writes into the audit what this call is about to change, unless it did before; returns once that is durable.
+    /// Writes the intent of this call into the audit, unless that is done already; returns once it is durable.
     ///
-    /// # Errors
-    /// It cannot be written: nothing may be changed.
+    /// It cannot be written, and nothing may be changed.
     pub(crate) async fn intend(&self, target: impl Into<String>) -> Result<Recorded, Status> {
         self.about(target);
         let missing = || Status::internal("this rpc changes something, and its rule says that it does not");
@@ -123,24 +122,24 @@ impl Caller {
         }
     }
 
-    /// The number of its intent; 0 when it has none.
+    /// Number of its intent; 0 if it has none.
     pub(super) fn intent(&self) -> u64 {
         let intent = self.change.as_ref().and_then(|change| change.intent.get());
         intent.map_or(0, Intent::number)
     }
 
-    /// Notes what the call is about, for the audit.
+    /// Records the object of the call, for the audit.
     pub(crate) fn about(&self, target: impl Into<String>) {
-        // A call is about one thing; what was said first stands.
+        // A call has one object; the first one takes precedence.
         let _ = self.about.set(target.into());
     }
 
-    /// Notes that the call only plans. It has no intent, and no entry unless it is refused for who calls.
+    /// Records that the call only plans. It has no intent, and no entry unless it is refused because of its caller.
     pub(crate) fn plans(&self) {
         let _ = self.plans.set(());
     }
 
-    /// The name of the operator who calls; `None` for agents, and for callers who proved no name.
+    /// Name of the calling operator; `None` for agents, and for callers without a proven name.
     pub(crate) fn operator(&self) -> Option<&str> {
         let is_person = self.role.is_some_and(Role::is_persons);
         let named = self
@@ -155,12 +154,12 @@ impl Caller {
         let _ = self.hears.set(());
     }
 
-    /// Notes what the audit should know, and the caller not.
+    /// Records a detail for the audit that the caller must not learn.
     pub(crate) fn adds(&self, detail: String) {
         let _ = self.adds.set(detail);
     }
 
-    /// Where a session comes from, and what that proves.
+    /// Origin of a session, with its proof.
     pub(crate) fn origin(&self) -> Origin {
         Origin {
             address: self.source(),
@@ -168,7 +167,7 @@ impl Caller {
         }
     }
 
-    /// Whose share of what is limited the call takes: a name that was proven, or the address.
+    /// The owner of the share that the call takes: a proven name, or the address.
     pub(crate) fn who(&self) -> Who {
         match self.shown.is_some() || self.bearer.is_some() {
             true => Who::Named(Arc::clone(&self.name)),
@@ -176,7 +175,7 @@ impl Caller {
         }
     }
 
-    /// Whose share of a session's bytes the call takes: a node that was proven, or, where nobody is known, the connection.
+    /// The owner of the share of a session's bytes: a proven node, or, without authentication, the connection.
     pub(super) fn who_of_session(&self) -> Who {
         match self.shown {
             Some(_) => Who::Named(Arc::clone(&self.name)),

@@ -1,4 +1,4 @@
-//! An answer that goes on only while its caller is let in.
+//! An answer that continues only while its caller is accepted.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use tonic::{Status, body::Body};
 use super::{Caller, Gate};
 use crate::answers::ending;
 
-/// A stream of somebody who is shut out ends with its next message.
+/// A stream that ends with its next message once its caller is revoked.
 pub(super) struct Guarded {
     inner: Body,
     gate: Gate,

@@ -1,4 +1,4 @@
-//! A request's body as it comes in: counted, within a time, and no message longer than its rpc takes.
+//! A request's body as it arrives: counted, with a time limit, and with no message longer than its rpc accepts.
 
 use std::{
     pin::Pin,
@@ -17,18 +17,19 @@ use wyneos_core::limits;
 use super::shares::{Received, SESSION};
 use crate::status;
 
-/// How long a request may take to come in, unless its rpc takes a stream of them. Longer: slower lines get through; shorter: what is
-/// never finished is given up earlier. Less than the time of a call, so that the caller hears which limit it was.
+/// Time limit for a request to arrive, unless its rpc accepts a stream of them. Longer: slower lines succeed; shorter:
+/// incomplete requests are given up earlier. Less than the time limit of a call, so that the caller learns which limit
+/// applied.
 const COMPLETE: Duration = Duration::from_secs(20);
 
 /// Bytes before a gRPC message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// The reasons of a request that is too long, and of one that takes too long.
+/// The reasons for a request that is too long, and for one that takes too long.
 pub(super) const REQUEST_SIZE: &str = "REQUEST_SIZE";
 pub(super) const REQUEST_TIME: &str = "REQUEST_TIME";
 
-/// Bytes that a message to an rpc may have; `None` where the rpc itself refuses what is longer.
+/// Maximum size of a message to an rpc; `None` if the rpc itself refuses longer ones.
 fn longest(rpc: &str) -> Option<usize> {
     let service = rpc.split('/').next().unwrap_or_default();
     match service {
@@ -40,25 +41,25 @@ fn longest(rpc: &str) -> Option<usize> {
     }
 }
 
-/// Follows gRPC's messages through the pieces in which their bytes come.
+/// Tracks gRPC's messages through the pieces in which their bytes arrive.
 #[derive(Debug, Default)]
 struct Framing {
     head: [u8; PREFIX],
-    /// Bytes of the prefix that came.
+    /// Bytes of the prefix that arrived.
     headed: usize,
-    /// Bytes of the message that are to come.
+    /// Bytes of the message that are still to arrive.
     left: usize,
     /// Bytes of an unfinished message, its prefix included.
     held: usize,
 }
 
-/// A message announces so many bytes, more than it may have.
+/// A message announces this number of bytes, more than permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TooLong(usize);
 
 impl Framing {
-    /// Takes the next piece. What was held before it is held until it was read: a reader asks for more once it has done with all messages
-    /// that are whole.
+    /// Takes the next piece. Earlier bytes are held until they were read: a reader requests more once it has processed
+    /// all complete messages.
     fn take(&mut self, mut piece: &[u8], longest: Option<usize>) -> Result<(), TooLong> {
         while !piece.is_empty() {
             if self.headed < PREFIX {
@@ -86,9 +87,9 @@ impl Framing {
     }
 }
 
-/// A request's body, counted by [`Received`]: so many bytes as were held of it at once.
+/// A request's body, counted by [`Received`] with the maximum number of bytes held at once.
 pub(super) struct Receiving {
-    /// `None` once it failed: what else comes is thrown away by the transport.
+    /// `None` once it failed: the transport discards further bytes.
     inner: Option<Body>,
     received: Arc<Received>,
     framing: Framing,
@@ -96,7 +97,7 @@ pub(super) struct Receiving {
     longest: Option<usize>,
     /// Bytes that are counted.
     counted: usize,
-    /// When it must have come in; `None` for a stream of requests.
+    /// Time by which it must have arrived; `None` for a stream of requests.
     until: Option<Instant>,
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -116,7 +117,7 @@ impl Receiving {
         }
     }
 
-    /// Counts a piece that came.
+    /// Counts a piece that arrived.
     fn count(&mut self, piece: &[u8]) -> Result<(), Status> {
         let held = self.framing.held + piece.len();
         if held > self.counted {

@@ -1,7 +1,8 @@
-//! What callers may have at once: calls under way, and bytes of requests that were received and are held.
+//! Shares of callers: calls in progress, and bytes of requests that were received and are held.
 //!
-//! Each kind of callers has a share of its own, so that none keeps another out: people, agents, hosts that join, and who asks for health
-//! without a certificate. Within a share each identity has a part, and who has none is counted by source address.
+//! Each kind of callers has a separate share, so that none excludes another: people, agents, hosts that join, and
+//! unauthenticated callers of health. Within a share each identity has a part; unauthenticated callers are counted by
+//! source address.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,13 +21,13 @@ use crate::{
     status,
 };
 
-/// The one rpc of agents that lasts.
+/// The only long-lived rpc of agents.
 pub(crate) const SESSION: &str = "wyneos.v1.AgentService/Session";
 
-/// How long a call without a certificate or a bearer token may last, its answer included.
+/// Time limit for a call without a certificate or a bearer token, including its answer.
 pub(super) const NOBODYS: Duration = Duration::from_secs(60);
 
-/// The reason of a request for which there is no room.
+/// The reason for a request for which there is no room.
 pub(super) const REQUEST_BYTES: &str = "REQUEST_BYTES";
 
 const KIB: usize = 1 << 10;
@@ -35,15 +36,16 @@ const MIB: usize = 1 << 20;
 /// Upper bounds of a share.
 #[derive(Clone, Copy, Debug)]
 struct Most {
-    /// Calls of one identity, until the last byte of their answers was written: each takes some kilobytes beside what its answer holds.
+    /// Calls of one identity, until the last byte of their answers was written: each takes some kilobytes in addition
+    /// to the memory of its answer.
     calls_of_one: usize,
     calls: usize,
-    /// Bytes of one identity's requests, headers included. More: more large requests at once; fewer: less memory.
+    /// Bytes of one identity's requests, headers included. Higher: more large requests at once; lower: less memory.
     bytes_of_one: usize,
     bytes: usize,
 }
 
-/// Operators, by certificate or bearer token; without TLS everybody.
+/// Operators, by certificate or bearer token; without TLS all callers.
 const PEOPLE: Most = Most {
     calls_of_one: 2_048,
     calls: 16_384,
@@ -59,11 +61,11 @@ const AGENTS: Most = Most {
     bytes: 512 * MIB,
 };
 
-/// Bytes of agents' requests for each connection that there may be, where [`AGENTS`] has fewer. Fewer: agents of a large cluster that report all their
-/// instances at once would be refused.
+/// Bytes of agents' requests per possible connection, if [`AGENTS`] has fewer. Lower: agents of a large cluster that
+/// report all their instances at once would be refused.
 const OF_A_CONNECTION: usize = 24 * KIB;
 
-/// Hosts that join, or come back with a certificate that has expired.
+/// Hosts that join, or recover with an expired certificate.
 const JOINING: Most = Most {
     calls_of_one: 64,
     calls: 512,
@@ -91,12 +93,13 @@ const WATCHING: Most = Most {
 const REFUSED_OF_ONE: usize = 512;
 const REFUSED: usize = 8_192;
 
-/// Calls of one source, a minute and at once, that show no credential or are refused for what they show; beyond it, the connection is turned away.
-/// Larger: more hosts behind one address may come back at once; a flood costs more.
+/// Maximum number of calls of one source, per minute and at once, that present no credential or are refused because of
+/// it; beyond it, the connection is closed. Higher: more hosts behind one address may reconnect at once; a flood costs
+/// more.
 const UNPROVEN: u32 = 3_000;
 const UNPROVEN_AT_ONCE: u32 = 300;
 
-/// A kind of callers, and what it has.
+/// A kind of callers, and its share.
 #[derive(Debug)]
 pub(super) struct Share {
     calls: Arc<Quota>,
@@ -123,7 +126,7 @@ impl Share {
         }
     }
 
-    /// A place for a call.
+    /// Takes a place for a call.
     pub(super) fn place(&self, caller: &Caller) -> Result<Taken, Status> {
         self.calls.take(caller.who()).map_err(|full| {
             let message = match full {
@@ -138,7 +141,7 @@ impl Share {
         })
     }
 
-    /// Room for a request, of which the headers were received.
+    /// Makes room for a request whose headers were received.
     pub(super) fn receive(&self, who: Who, headers: usize, metrics: &Arc<Metrics>) -> Result<Arc<Received>, Status> {
         let taken = self.bytes.take_many(who, headers).map_err(full)?;
         metrics.request_bytes.inc_by(headers as i64);
@@ -150,7 +153,7 @@ impl Share {
 }
 
 impl Shares {
-    /// The shares of a coordinator that has this many connections at most.
+    /// Creates the shares of a coordinator with this maximum number of connections.
     pub(crate) fn new(connections: usize) -> Arc<Shares> {
         let agents = Most {
             bytes: AGENTS.bytes.max(connections.saturating_mul(OF_A_CONNECTION)),
@@ -167,17 +170,17 @@ impl Shares {
         })
     }
 
-    /// A place for the answer to a call that is refused.
+    /// Takes a place for the answer to a refused call.
     pub(super) fn refused(&self, caller: &Caller) -> Option<Taken> {
         self.refused.take(caller.who()).ok()
     }
 
-    /// Counts a call without a credential, or one that is refused; how long to wait when there were too many.
+    /// Counts a call without a credential, or a refused one; returns the time to wait if there were too many.
     pub(super) fn unproven(&self, caller: &Caller) -> Result<(), Duration> {
         self.unproven.take(caller.who(), Instant::now())
     }
 
-    /// The share of which a call takes.
+    /// The share that a call takes from.
     pub(super) fn of(&self, caller: &Caller, rule: &Rule) -> &Share {
         let method = rule.rpc.rsplit('/').next().unwrap_or_default();
         match (caller.role, method) {
@@ -203,7 +206,7 @@ impl Received {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts further bytes, or says why there is no room for them.
+    /// Counts further bytes, or returns the reason for which there is no room.
     pub(super) fn grow(&self, more: usize) -> Result<(), Status> {
         self.taken().grow(more).map_err(full)?;
         self.metrics.request_bytes.inc_by(more as i64);
@@ -218,7 +221,7 @@ impl Drop for Received {
     }
 }
 
-/// Why there is no room for a request.
+/// The reason for which there is no room for a request.
 fn full(full: Full) -> Status {
     let message = match full {
         Full::OfOne(most) => format!(

@@ -1,4 +1,5 @@
-//! Requests that are no calls of gRPC or gRPC-Web, such as a browser's: counted and bounded like calls of somebody whom nobody knows.
+//! Requests that are not calls of gRPC or gRPC-Web, such as a browser's: counted and bounded like calls of
+//! unauthenticated callers.
 
 use std::{
     pin::Pin,
@@ -13,10 +14,10 @@ use wyneos_shell::listener::Peer;
 use super::{Caller, Gate};
 use crate::audit;
 
-/// What a stray request is told.
+/// The answer to a stray request.
 const TOLD: &str = "this port takes calls of gRPC and gRPC-Web only: POST, with a content-type of application/grpc\n";
 
-/// Answers stray requests before a service.
+/// Answers stray requests in front of a service.
 #[derive(Clone)]
 pub(crate) struct Calls<S> {
     gate: Gate,

@@ -32,14 +32,14 @@ use crate::{
     status,
 };
 
-/// How long a join token, and an operator, hold when the caller does not say.
+/// Default lifetime of a join token, and of an operator.
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 const OPERATOR_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// An operator holds for a year at most.
+/// Maximum lifetime of an operator: a year.
 const OPERATOR_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Entries that a watcher reads from the disk at once; they are framed together.
+/// Number of entries that a watcher reads from the disk at once; they are framed together.
 const CATCH_UP: usize = 64;
 
 fn ttl(asked: Option<prost_types::Duration>, default: Duration) -> Result<Duration, Status> {
@@ -49,12 +49,12 @@ fn ttl(asked: Option<prost_types::Duration>, default: Duration) -> Result<Durati
     }
 }
 
-/// The page's size that a caller asks for, of lists that callers of earlier versions read in one piece.
+/// The requested page size, for lists that callers of earlier versions read in one piece.
 fn whole_page(asked: u32) -> Result<usize, Status> {
     page_size(if asked == 0 { PAGE_MAX } else { asked })
 }
 
-/// What comes behind the key that a page token is; everything for none.
+/// The records after the key that a page token contains; all for an empty token.
 fn behind<'a, T>(records: &'a BTreeMap<String, T>, token: &str) -> impl Iterator<Item = (&'a String, &'a T)> {
     let from = match token {
         "" => Bound::Unbounded,
@@ -63,7 +63,7 @@ fn behind<'a, T>(records: &'a BTreeMap<String, T>, token: &str) -> impl Iterator
     records.range::<str, _>((from, Bound::Unbounded))
 }
 
-/// Operators on record and names that are shut out without a record, both in order, in one order. No name is in both.
+/// Operators on record and names that are revoked without a record, merged in order. No name is in both.
 fn merged<'a>(
     records: impl Iterator<Item = v1::Operator> + 'a,
     names: impl Iterator<Item = (&'a String, &'a ShutOut)> + 'a,
@@ -83,7 +83,7 @@ fn random<const N: usize>() -> Result<[u8; N], Status> {
     Ok(bytes)
 }
 
-/// The CAs that are trusted, and the number of the newest step of their replacement.
+/// The trusted CAs, and the number of the newest step of their replacement.
 async fn authorities(ca: &Ca) -> (Vec<v1::AuthorityDetails>, u64) {
     let (shown, step) = ca.shown().await;
     let details = shown.iter().map(|one| v1::AuthorityDetails {
@@ -132,7 +132,7 @@ impl Watcher {
         }
     }
 
-    /// Frames those of `entries` that were not handed out yet.
+    /// Frames the `entries` that were not sent yet.
     fn hand_out(&mut self, entries: Vec<v1::AuditEntry>) -> Option<Message> {
         let sequence = |entry: &v1::AuditEntry| entry.record.as_ref().map_or(0, |record| record.sequence);
         let news: Vec<v1::WatchAuditResponse> = entries
@@ -147,7 +147,7 @@ impl Watcher {
 }
 
 impl Services {
-    /// At most `most` entries from number `from` on, off the runtime's own threads; each is bounded in bytes.
+    /// Reads at most `most` entries from number `from` on, on a blocking thread; each is bounded in bytes.
     async fn read_audit(
         &self,
         sort: Sort,
@@ -161,8 +161,8 @@ impl Services {
             .map_err(|error| status::store(&error))
     }
 
-    /// Admitted nodes whose newest certificate is from before the CA's step `step`. A snapshot from before the step counts too many,
-    /// never too few.
+    /// Number of admitted nodes whose newest certificate is from before the CA's step `step`. A snapshot from before
+    /// the step counts too many, never too few.
     fn nodes_behind(&self, step: u64) -> Result<u32, Status> {
         let published = self.newest()?;
         let behind = published.snapshot.nodes.iter().filter(|row| {
@@ -172,7 +172,7 @@ impl Services {
         Ok(behind.count() as u32)
     }
 
-    /// Refuses to end certificates that nodes still use, and to go on where their number is not known.
+    /// Refuses to invalidate certificates that nodes still use, and to proceed if their number is not known.
     fn nobody_is_cut_off(&self, step: u64) -> Result<(), Status> {
         match self.nodes_behind(step)? {
             0 => Ok(()),
@@ -186,7 +186,7 @@ impl Services {
         }
     }
 
-    /// Has the engine note a step of the CA's replacement. Not the step itself: what the CA's own state says of it is what counts.
+    /// Makes the engine record a step of the CA's replacement. The step itself is determined by the CA's own state.
     async fn note_step(&self, caller: &Caller, command: Command) -> Result<(), Status> {
         let ask = |by, answer| ToEngine::Command {
             command,
@@ -197,7 +197,7 @@ impl Services {
         self.ask(caller, ask).await.map(drop)
     }
 
-    /// Refuses to end the caller's own access, unless that is forced.
+    /// Refuses to end the caller's own access, unless forced.
     fn spare_self(caller: &Caller, name: &str, force: bool, doing: &str) -> Result<(), Status> {
         if force || caller.operator() != Some(name) {
             return Ok(());
@@ -247,7 +247,7 @@ impl AccessService for Services {
         let request = request.into_inner();
         let size = whole_page(request.page_size)?;
         let (access, now) = (self.access.load(), Clock::default().wall());
-        // A token pins its CA: it ended when that was retired.
+        // A token identifies its CA, and became invalid when that was retired.
         let trusted: Option<Vec<[u8; 32]>> = match &self.ca {
             Some(ca) => Some(ca.shown().await.0.iter().map(|one| one.fingerprint).collect()),
             None => None,
@@ -300,7 +300,7 @@ impl AccessService for Services {
             credential,
             ttl,
         };
-        // Made first: an operator who is on record has credentials.
+        // Created first: an operator on record has credentials.
         let issued = match credential {
             Credential::Bearer(_) => None,
             Credential::Key(_) => {
@@ -396,7 +396,7 @@ impl AccessService for Services {
         let permit = self.subscribe(&caller_of(&request))?;
         let asker = Asker::of(&request);
         let from = request.into_inner().from_sequence;
-        // Listening comes first: what happens while the disk is read is not missed.
+        // Subscribed first, so that no entry is missed while the disk is read.
         let live = self.audit.subscribe();
         let watcher = Watcher {
             services: self.clone(),
@@ -449,12 +449,13 @@ impl AccessService for Services {
             self.nobody_is_cut_off(ca.step().await)?;
         }
         let recorded = caller.intend(String::new()).await?;
-        // Noted before: what is shut out from here on may have a certificate of the CA that signs next.
+        // Recorded before: a name revoked from here on may have a certificate from the CA that signs next.
         if step == Step::Activate {
             self.note_step(&caller, Command::AuthorityActivates).await?;
         }
         ca.rotate(recorded, step).await.map_err(|error| ca_failed(&error))?;
-        // Noted after: until it is done, certificates of the old CA are trusted. Without the note, names stay shut out for longer.
+        // Recorded after: until then, certificates of the old CA are trusted. Without the record, names remain revoked
+        // for longer.
         if step == Step::Retire
             && let Err(error) = self.note_step(&caller, Command::AuthorityRetired).await
         {

@@ -1,4 +1,4 @@
-//! Backups: all that is durable, read as it is at one moment and sent as fast as the caller takes it.
+//! Backups: the complete durable state, read as of one moment and sent as fast as the caller reads.
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,34 +23,36 @@ use crate::{
     store::{Failure, Sink, Source, StoreError},
 };
 
-/// Parts that wait for the caller.
+/// Number of parts that wait for the caller.
 const WAITING: usize = 4;
 
-/// How long a caller may take none: what is read is kept on the disk for as long, and the store's files grow.
+/// Time limit for a caller that reads nothing: the state being read is retained on the disk for that time, and the
+/// store's files grow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the CA is read at most, until it is the same before and after.
+/// Maximum number of reads of the CA, until it is the same before and after.
 const READINGS: usize = 8;
 
-/// What backups are made of.
+/// The sources of backups.
 pub(crate) struct Backups {
     pub(crate) source: Source,
     pub(crate) audit: Audit,
     pub(crate) data_dir: PathBuf,
     pub(crate) secret: [u8; 32],
-    /// One at a time.
+    /// Permits one backup at a time.
     pub(crate) one: Arc<Semaphore>,
-    /// True once the coordinator is stopping: a backup ends then.
+    /// True once the coordinator is stopping, which ends a backup.
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// The caller has gone, or takes nothing.
+/// The caller is gone, or does not read.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody takes it")]
 struct Abandoned;
 
 impl Backups {
-    /// Begins a backup, which is on record; the receiver gets its parts, and an error as the last one when it cannot be finished.
+    /// Begins a backup, which is on record; the receiver gets its parts, and an error as the last one if it cannot be
+    /// finished.
     pub(crate) fn begin(
         self: &Arc<Backups>,
         _: Recorded,
@@ -82,7 +84,7 @@ impl Backups {
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(source, "a backup was not finished: {error}");
-                    // It may have gone.
+                    // The receiver may be gone.
                     drop(parts.try_send(Err(status::store(&error))));
                 }
             }
@@ -91,7 +93,7 @@ impl Backups {
         Ok(receiver)
     }
 
-    /// The keys, and the certificates that belong to them.
+    /// The keys and their certificates.
     fn files(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut files = vec![(
             "signing.key".to_owned(),
@@ -101,7 +103,7 @@ impl Backups {
         if !state.try_exists()? {
             return Ok(files);
         }
-        // A CA that is made or retired meanwhile changes the state behind its folder.
+        // A CA that is created or retired meanwhile changes the state after its directory.
         for _ in 0..READINGS {
             let said = files::read(&state, files::TEXT)?;
             let mut read = vec![("ca/state.toml".to_owned(), said.clone())];
@@ -114,7 +116,7 @@ impl Backups {
                 for name in ["ca.pem", "ca.key"] {
                     match files::read(&folder.path().join(name), files::TEXT) {
                         Ok(contents) => read.push((format!("ca/{number}/{name}"), contents)),
-                        // That of one which is retired goes.
+                        // The directory of a retired CA is removed.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return Err(error),
                     }
@@ -139,7 +141,7 @@ fn abandoned() -> StoreError {
     }
 }
 
-/// Who takes the parts.
+/// The receiver of the parts.
 struct Taker {
     parts: mpsc::Sender<Result<v1::BackupResponse, Status>>,
     runtime: Handle,
@@ -156,7 +158,7 @@ impl Taker {
     }
 }
 
-/// A backup on its way.
+/// A backup in progress.
 struct Writing<'a> {
     backups: &'a Backups,
     maker: Maker,

@@ -1,4 +1,4 @@
-//! ClusterService: the nodes, and the operator's verbs.
+//! ClusterService: nodes, and operators' commands.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ fn no_coordinate(name: &str) -> Status {
     status::not_found("NO_COORDINATE", message)
 }
 
-/// The round-trip times that were measured, as (observer, subject).
+/// The measured round-trip times, by (observer, subject).
 fn pairs(snapshot: &Snapshot) -> BTreeMap<(NodeId, NodeId), Duration> {
     let links = snapshot
         .links
@@ -41,7 +41,7 @@ fn pairs(snapshot: &Snapshot) -> BTreeMap<(NodeId, NodeId), Duration> {
         .collect()
 }
 
-/// What the snapshot tells of a node's heartbeats. Those of another session than the present one are not counted.
+/// The snapshot's data on a node's heartbeats. Those of an earlier session are not counted.
 fn detail(snapshot: &Snapshot, row: &NodeRow) -> NodeDetail {
     let detail = snapshot.details.get(row.index.get()).copied().unwrap_or_default();
     let session = node(&snapshot.nodes, row.record.id()).map(|then| then.record.session);
@@ -55,7 +55,7 @@ fn detail(snapshot: &Snapshot, row: &NodeRow) -> NodeDetail {
     }
 }
 
-/// By way of whom the node asked for its standing last.
+/// The peer that relayed the node's last request for its standing.
 pub(super) fn relayed(snapshot: &Snapshot, nodes: &[Arc<NodeRow>], row: &NodeRow) -> Option<v1::Relayed> {
     let (via, time) = snapshot.details.get(row.index.get())?.relayed?;
     Some(v1::Relayed {

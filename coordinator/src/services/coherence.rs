@@ -1,4 +1,4 @@
-//! CoherenceService: snapshots, as they are published and as they were.
+//! CoherenceService: published and historical snapshots.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use crate::{
     store::{History, SealedSnapshot, StoreError},
 };
 
-/// Fields of the answers that hold a state, and a step.
+/// Field numbers of the answers that contain a full state, and a delta.
 const FULL: u32 = 1;
 const DELTA: u32 = 2;
 
-/// Bytes of a resume token: what is longer is none of this coordinator's.
+/// Maximum length of a resume token: a longer one was not issued by this coordinator.
 const TOKEN: usize = 512;
 
 fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
@@ -45,7 +45,8 @@ fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
     })
 }
 
-/// A subscriber of WatchSnapshots. While its client does not read, it holds no state: it knows the number of the one that it sent.
+/// A subscriber of WatchSnapshots. While its client does not read, it holds no state, but only the number of the last
+/// one sent.
 struct Watcher {
     services: Services,
     asker: Asker,
@@ -54,15 +55,15 @@ struct Watcher {
     stopping: watch::Receiver<bool>,
     filter: Filter,
     always_full: bool,
-    /// What the subscriber has.
+    /// The state that the subscriber has.
     has: Step,
-    /// Why its resume token was not honoured; told with the first answer.
+    /// The reason for which its resume token was not honoured; sent with the first answer.
     reset_reason: String,
     _permit: Taken,
 }
 
 impl Watcher {
-    /// Waits for a snapshot newer than what the subscriber has.
+    /// Waits for a snapshot newer than the subscriber's state.
     async fn next(&mut self) -> Result<Message, Status> {
         loop {
             let published = self.newest.borrow_and_update().clone();
@@ -110,7 +111,7 @@ fn no_longer_kept((epoch, cycle): (u64, u64)) -> String {
 }
 
 impl Services {
-    /// The step to the newest state from an earlier one, of what `filter` leaves; `None` when the earlier one is not kept.
+    /// The delta from an earlier state to the newest, reduced by `filter`; `None` if the earlier one is not retained.
     async fn step(
         &self,
         asker: &Asker,
@@ -126,7 +127,7 @@ impl Services {
         }
         let (board, published, filter) = (Arc::clone(&self.board), Arc::clone(published), filter.clone());
         let load = move |history: &dyn History, _: &Still| {
-            // Others may have waited for the same.
+            // Another reader may have waited for the same delta.
             if let Some(pieces) = board.shared(&(published.number(), filter.clone(), Some(from))) {
                 return Ok(Some(pieces));
             }
@@ -137,7 +138,7 @@ impl Services {
         self.read(Sort::Snapshot, asker, load).await
     }
 
-    /// A sealed snapshot that `find` finds, in pieces.
+    /// A sealed snapshot found by `find`, in pieces.
     async fn sealed(
         &self,
         asker: &Asker,
@@ -159,7 +160,7 @@ impl Services {
         self.read(Sort::Snapshot, asker, load).await
     }
 
-    /// The state that a resume token speaks of, or why there is none.
+    /// The state that a resume token refers to, or the reason for which there is none.
     fn resume(&self, token: &str, filter: &Filter) -> Result<Result<(u64, u64), String>, Status> {
         let published = self.newest()?;
         if token.len() > TOKEN {
@@ -183,7 +184,7 @@ impl Services {
         if (epoch, cycle) > published.number() {
             return Ok(Err(no_longer_kept((epoch, cycle))));
         }
-        // Whether it is kept is seen when the first answer is made of it.
+        // Whether it is retained is determined when the first answer is created.
         Ok(Ok((epoch, cycle)))
     }
 }

@@ -1,4 +1,4 @@
-//! DecisionService: what was decided, and why.
+//! DecisionService: decisions and their reasons.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
@@ -23,16 +23,17 @@ use crate::{
     store::{Along, History, KeptEvent, Of},
 };
 
-/// Events looked at for one page at most: most are not decisions.
+/// Maximum number of events examined for one page: most are not decisions.
 const LOOKED_AT: usize = 5_000;
 
-/// Newest events of a node among which one about its sessions is looked for.
+/// Number of newest events of a node that are searched for one about its sessions.
 const LOOKED_AT_FOR_SESSIONS: usize = 500;
 
-/// Decisions that an explanation holds at most.
+/// Maximum number of decisions in an explanation.
 const EXPLAINED: usize = 20;
 
-/// A page of decisions, newest first. A decision that was recorded twice, as its outcome changed, stands as it was recorded last.
+/// A page of decisions, newest first. A decision that was recorded again, because its outcome changed, appears as last
+/// recorded.
 #[derive(Default)]
 struct Page {
     seen: BTreeSet<u64>,
@@ -41,7 +42,7 @@ struct Page {
 }
 
 impl Page {
-    /// Takes the decision that an event records, if it does; true once the page is full.
+    /// Takes the decision that an event records, if any; true once the page is full.
     fn take(&mut self, kept: &KeptEvent<'_>, most: usize) -> Result<bool, serde_json::Error> {
         if !kept.is("decision") {
             return Ok(false);
@@ -58,16 +59,16 @@ impl Page {
     }
 }
 
-/// What the history tells of a node.
+/// The history of a node.
 #[derive(Default)]
 struct Told {
     recent: Page,
-    /// The content over which a session of it last ended, and when that was recorded.
+    /// The content because of which one of its sessions last ended, and the time of the record.
     failure: Option<(String, WallTime)>,
 }
 
 impl Services {
-    /// At most `most` decisions recorded below event `before`, and where to go on.
+    /// At most `most` decisions recorded below event `before`, and the position at which to continue.
     async fn decisions(
         &self,
         asker: &Asker,
@@ -94,8 +95,8 @@ impl Services {
         self.read(Sort::Page, asker, read).await
     }
 
-    /// The newest decisions about a node up to event `reflected`, and what ended its sessions. A later decision would contradict the node's row,
-    /// which does not show it yet.
+    /// The newest decisions about a node up to event `reflected`, and the end of its sessions. A later decision would
+    /// contradict the node's row, which does not show it yet.
     async fn told(&self, asker: &Asker, node: NodeId, reflected: u64) -> Result<Told, Status> {
         let read = move |history: &dyn History, still: &Still| {
             let (mut told, mut full, mut looked, mut scan) = (Told::default(), false, 0, Scan::new(still, LOOKED_AT));
@@ -207,7 +208,7 @@ impl DecisionService for Services {
     }
 }
 
-/// What the peers of `subject` see of it.
+/// The observations of `subject` by its peers.
 fn seen_by(snapshot: &Snapshot, nodes: &[Arc<NodeRow>], subject: NodeId) -> Vec<v1::SeenBy> {
     let seen = |row: &Arc<ObserverLinks>| {
         let at = row.links.binary_search_by_key(&subject, |(id, _)| *id).ok()?;

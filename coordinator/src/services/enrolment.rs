@@ -26,12 +26,12 @@ use crate::{
     status,
 };
 
-/// Why a certificate request gets nothing.
+/// The status for an invalid certificate request.
 pub(super) fn bad_request(error: &BadRequest) -> Status {
     status::bad_field("certificate_request", error.to_string())
 }
 
-/// The CA failed. Logged here; the caller learns only that it failed.
+/// The status for a failure of the CA. The cause is logged here; the caller learns only that it failed.
 pub(super) fn ca_failed(error: &CaError) -> Status {
     match error {
         CaError::Names(error) => bad_request(error),
@@ -48,7 +48,7 @@ pub(super) fn ca_failed(error: &CaError) -> Status {
 }
 
 impl Services {
-    /// The CA; there is none without TLS.
+    /// The CA; an error without TLS.
     pub(super) fn ca(&self) -> Result<&Arc<Ca>, Status> {
         let none = || {
             let reason = "the coordinator runs without TLS: there is no CA, and nobody needs a certificate";
@@ -57,7 +57,7 @@ impl Services {
         self.ca.as_ref().ok_or_else(none)
     }
 
-    /// One attempt to join from where the caller is.
+    /// Counts an attempt to join from the caller's address.
     fn attempt(&self, caller: &Caller) -> Result<(), Status> {
         let Some(source) = caller.source else { return Ok(()) };
         self.limiter
@@ -72,7 +72,7 @@ impl Services {
             })
     }
 
-    /// The certificate for a node that may have one.
+    /// Issues the certificate for a node that is entitled to one.
     async fn certify(&self, caller: &Caller, node: NodeId, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
         let ca = self.ca()?;
         let recorded = caller.intend(format!("node {node}")).await?;
@@ -95,7 +95,7 @@ impl Services {
         }
     }
 
-    /// The certificate of an operator once more, by the CA that signs now. It holds no longer than before.
+    /// Issues an operator's certificate again, from the CA that signs now. It expires no later than before.
     async fn renewed_operator(&self, caller: &Caller, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
         let ca = self.ca()?;
         let shown = caller.shown.as_ref();
@@ -137,9 +137,10 @@ impl Services {
             let refusal = Refusal::Denied(Denial::Key);
             return Err(status::refusal(&refusal));
         }
-        // Whoever is shut out may ask as often as its limit says; its intents would leave no room for those of others.
+        // A revoked caller may retry as often as its limit permits; its intents would leave no room for those of
+        // others.
         self.refused.of(&key, Instant::now())?;
-        // Read before the certificate is made: a step in between makes it count as older than it is.
+        // Read before the certificate is issued: with a step in between, it counts as older than it is.
         let ca_step = self.ca()?.step().await;
         let command = Command::Renew { node, key, ca_step };
         let admission = self.admission(caller, command).await;
@@ -164,7 +165,7 @@ impl EnrollmentService for Services {
         let enrolment = enrolment.map_err(status::convert)?;
         let node = enrolment.node;
         let command = Command::Enrol(Box::new(enrolment.clone()));
-        // Whoever has no token writes no intent.
+        // A caller without a token writes no intent.
         if let Err(denial) = self.access.load().token(&enrolment, Clock::default().wall()) {
             let refusal = Refusal::Denied(denial);
             caller.about(super::about(&command));
@@ -234,7 +235,7 @@ impl EnrollmentService for Services {
     }
 }
 
-/// What is wrong with a token, for the audit alone.
+/// The fault of a token, for the audit only.
 pub(super) fn about(refusal: &Refusal) -> Option<String> {
     match refusal {
         Refusal::Denied(Denial::Token(problem)) => Some(format!("join token: {}", problem.name())),
@@ -242,7 +243,7 @@ pub(super) fn about(refusal: &Refusal) -> Option<String> {
     }
 }
 
-/// A time for the wire.
+/// A time for the protocol.
 pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     convert::timestamp(wyneos_core::time::WallTime(since.as_millis() as i64))

@@ -1,4 +1,4 @@
-//! EventService: what happened, from any point on, each event once.
+//! EventService: events from any number on, each exactly once.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     store::{Along, History, Of},
 };
 
-/// Events read from the store at once by a subscriber that is behind; they are framed together.
+/// Number of events that a subscriber that is behind reads from the store at once; they are framed together.
 const CATCH_UP: usize = 64;
 
 /// A subscriber of WatchEvents.
@@ -26,11 +26,11 @@ struct Watcher {
     asker: Asker,
     live: broadcast::Receiver<Arc<Event>>,
     stopping: watch::Receiver<bool>,
-    /// Number of the next event to hand out.
+    /// Number of the next event to send.
     next: u64,
-    /// Read from the store, to be handed out before what is live.
+    /// Events read from the store, to be sent before live ones.
     kept: Option<Message>,
-    /// True while the store may have events that were not read.
+    /// True while the store may contain events that were not read.
     behind: bool,
     _permit: Taken,
 }
@@ -47,10 +47,10 @@ impl Watcher {
             }
             tokio::select! {
                 event = self.live.recv() => match event {
-                    // Handed out already, from the store.
+                    // Sent already, from the store.
                     Ok(event) if event.sequence < self.next => {}
                     Ok(event) if event.sequence == self.next => return Ok(self.hand_out(&event)),
-                    // Some were missed: the store has them.
+                    // Some events were missed and are read from the store.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
                     Err(broadcast::error::RecvError::Closed) => return Err(stopped()),
                 },
@@ -86,14 +86,14 @@ impl Watcher {
 #[derive(Default)]
 struct Kept {
     events: Vec<v1::Event>,
-    /// The number of the event behind them; `None` when there is none.
+    /// Number of the event after them; `None` if there is none.
     next: Option<u64>,
-    /// The number from which on every event is kept.
+    /// Number from which on every event is retained.
     oldest: u64,
 }
 
 impl Services {
-    /// At most `most` events from number `from` on, of a node or of all, and no more than fit a page.
+    /// Reads at most `most` events from number `from` on, of a node or of all, limited to the size of a page.
     async fn kept(
         &self,
         sort: Sort,
@@ -156,7 +156,7 @@ impl EventService for Services {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let permit = self.subscribe(&caller_of(&request))?;
         let asker = Asker::of(&request);
-        // Listening comes first: what happens while the store is read is not missed.
+        // Subscribed first, so that no event is missed while the store is read.
         let live = self.events.subscribe();
         let newest = self.read(Sort::Look, &asker, |history, _| {
             let mut newest = 0;
@@ -185,7 +185,7 @@ impl EventService for Services {
             behind: false,
             _permit: permit,
         };
-        // Here, so that a number that is no longer kept is refused at once.
+        // Called here, so that a number that is no longer retained is refused immediately.
         watcher.catch_up().await?;
         Ok(answers::stream(stream::unfold(Some(watcher), async |watcher| {
             let mut watcher = watcher?;

@@ -1,4 +1,4 @@
-//! The services: thin; reads from the board and the store, commands to the engine.
+//! The services, as thin layers: reads from the board and the store, commands to the engine.
 
 mod access;
 mod agent;
@@ -50,43 +50,43 @@ use crate::{
     turns::{Most, Turn, Turns},
 };
 
-/// What every service works with; clones share it.
+/// The shared state of all services; clones share it.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) board: Arc<Board>,
     pub(crate) history: Arc<dyn History>,
     pub(crate) engine: EngineSender,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
-    /// A place a subscriber, of one identity and of all.
+    /// Places of subscribers, per identity and in total.
     pub(crate) subscribers: Arc<Quota>,
     /// The ledger of memory that answers hold.
     pub(crate) ledger: Arc<Ledger>,
-    /// Turns at plans: each takes a processor for as long as it lasts.
+    /// Turns for plans: each occupies a processor while it is computed.
     pub(crate) plans: Arc<Turns>,
-    /// Reads of the store and of the audit that are under way, and their permits.
+    /// Reads of the store and of the audit in progress, and their permits.
     pub(crate) reads: Arc<Reads>,
-    /// True once the coordinator is stopping: streams end.
+    /// True once the coordinator is stopping, which ends streams.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) config: Arc<Config>,
-    /// Tokens and operators as they are durable.
+    /// Durable tokens and operators.
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     /// `None` without TLS.
     pub(crate) ca: Option<Arc<Ca>>,
-    /// Attempts to join.
+    /// Rate limit of attempts to join.
     pub(crate) limiter: Arc<Limiter<IpAddr>>,
-    /// Renewals, by the key that is certified.
+    /// Rate limit of renewals, by the key that is certified.
     pub(crate) renewals: Arc<Limiter<Digest>>,
-    /// Keys whose renewal was refused lately.
+    /// Keys whose renewal was refused recently.
     pub(crate) refused: Arc<Refusals<Digest>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: wyneos_core::time::WallTime,
     pub(crate) public_key: wyneos_core::integrity::PublicKey,
 }
 
-/// Plans that are made at once and that wait, for all and for one identity. More at once: less of the processors is left for everything else, and
-/// each plan may hold a copy of what it rests on.
+/// Limits of plans that are computed at once and that wait, in total and for one identity. More at once: less of the
+/// processors is left for other work, and each plan may hold a copy of the state.
 pub(crate) const PLANS: Most = Most {
     of_one: 1,
     of_all: 2,
@@ -94,13 +94,13 @@ pub(crate) const PLANS: Most = Most {
     waiting: 256,
 };
 
-/// Rows a page when the caller does not say.
+/// Default number of rows per page.
 const PAGE: u32 = 100;
 
-/// Rows a page at most.
+/// Maximum number of rows per page.
 const PAGE_MAX: u32 = 1_000;
 
-/// The page's size that a caller asks for.
+/// The page size for a request.
 fn page_size(asked: u32) -> Result<usize, Status> {
     match asked {
         0 => Ok(PAGE as usize),
@@ -112,11 +112,11 @@ fn page_size(asked: u32) -> Result<usize, Status> {
     }
 }
 
-/// Bytes of rows after which a page ends, whatever size was asked for: gRPC clients take 4 MiB in one message when they are not told
-/// otherwise.
+/// Bytes of rows after which a page ends, whatever its requested size: gRPC clients accept 4 MiB per message by
+/// default.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// At most `size` rows, and no more than fit a page; and whether there are more. There is one row at least.
+/// At most `size` rows that fit a page, and whether there are more. A page has at least one row.
 fn page<T: prost::Message>(mut rows: impl Iterator<Item = T>, size: usize) -> (Vec<T>, bool) {
     let (mut taken, mut bytes) = (Vec::new(), 0);
     while taken.len() < size && bytes < PAGE_BYTES {
@@ -129,7 +129,7 @@ fn page<T: prost::Message>(mut rows: impl Iterator<Item = T>, size: usize) -> (V
     (taken, rows.next().is_some())
 }
 
-/// What a page token of ours holds: the number or id behind which the next page begins.
+/// The contents of a page token: the number or id after which the next page begins.
 fn page_token<T: std::str::FromStr>(token: &str) -> Result<Option<T>, Status> {
     if token.is_empty() {
         return Ok(None);
@@ -146,21 +146,21 @@ impl Services {
         self.board.newest().ok_or_else(status::not_ready)
     }
 
-    /// The newest snapshot, and nodes as they are: as new or newer.
+    /// The newest snapshot, and the present nodes, which are as new or newer.
     fn present(&self) -> Result<(Arc<Published>, Arc<Nodes>), Status> {
-        // In this order: nodes are shown before the snapshot that has them so.
+        // In this order, because nodes are published before the snapshot that contains them.
         let published = self.newest()?;
         Ok((published, self.board.nodes()))
     }
 
-    /// The row that `node` names.
+    /// The row that `node` refers to.
     fn row<'a>(&self, nodes: &'a [Arc<NodeRow>], node: &str) -> Result<&'a Arc<NodeRow>, Status> {
         let rows = nodes.iter().map(|row| (row.record.id(), row));
         registry::resolve(node, rows, |row, text| row.record.facts.name == text)
             .map_err(|error| status::no_such_node(&error))
     }
 
-    /// The id of the node that `node` names: one that is known or, by its id, one that was forgotten and of which there still are events.
+    /// The id of the node that `node` refers to: a known one or, by its id, a forgotten one with retained events.
     async fn row_or_history(&self, asker: &Asker, node: &str) -> Result<NodeId, Status> {
         let (_, nodes) = self.present()?;
         let unknown = match self.row(&nodes.rows, node) {
@@ -184,7 +184,7 @@ impl Services {
         }
     }
 
-    /// Carries a command out; answers once it is durable.
+    /// Executes a command; answers once it is durable.
     async fn command<Request, Response>(
         &self,
         request: tonic::Request<Request>,
@@ -198,7 +198,7 @@ impl Services {
         self.answer(&caller, command).await
     }
 
-    /// Carries a command of `caller` out, and answers with what it came to.
+    /// Executes a command of `caller`, and answers with its result.
     async fn answer<Response: FromAnswer>(
         &self,
         caller: &Caller,
@@ -210,7 +210,7 @@ impl Services {
         Ok(tonic::Response::new(response))
     }
 
-    /// Carries a command of `caller` out; answers once it is durable.
+    /// Executes a command of `caller`; answers once it is durable.
     async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
         caller.about(about(&command));
         if command.is_plan() {
@@ -237,7 +237,7 @@ impl Services {
         self.ask(caller, ask).await
     }
 
-    /// Asks the engine for something; answers once it is durable.
+    /// Sends the engine a request; answers once it is durable.
     async fn ask(
         &self,
         caller: &Caller,
@@ -264,7 +264,7 @@ impl Services {
         })
     }
 
-    /// Waits until a plan of `caller` may be made.
+    /// Waits for a turn to compute a plan of `caller`.
     async fn turn_to_plan(&self, caller: &Caller) -> Result<Turn, Status> {
         self.plans.take(caller.who()).await.map_err(|full| {
             let message = match full {
@@ -277,7 +277,8 @@ impl Services {
         })
     }
 
-    /// Reads from the store, off the runtime's own threads, once there is a permit for it. `read` ends early when nobody waits for it.
+    /// Reads from the store on a blocking thread, once there is a permit for it. `read` ends early if its caller is
+    /// gone.
     async fn read<T: Send + 'static>(
         &self,
         sort: Sort,
@@ -291,7 +292,7 @@ impl Services {
             .map_err(|error| status::store(&error))
     }
 
-    /// A subscriber's place.
+    /// Takes a place for a subscriber.
     fn subscribe(&self, caller: &Caller) -> Result<Taken, Status> {
         self.subscribers.take(caller.who()).map_err(|full| {
             let message = match full {
@@ -312,18 +313,18 @@ impl Services {
     }
 }
 
-/// Who makes a call; the gate saw to it that somebody does.
+/// The caller of a request, which the gate has set.
 fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
     request.extensions().get::<Caller>().cloned().unwrap_or_default()
 }
 
-/// The call's way to its client; every call but an agent's session has one.
+/// The flight of a call; every call except an agent's session has one.
 fn flight_of<T>(request: &tonic::Request<T>) -> Result<Arc<Flight>, Status> {
     let flight = request.extensions().get::<Arc<Flight>>().cloned();
     flight.ok_or_else(|| Status::internal("the call is not counted"))
 }
 
-/// What a command is about, for the audit.
+/// The object of a command, for the audit.
 fn about(command: &Command) -> String {
     match command {
         Command::Cordon { node } | Command::Uncordon { node } | Command::Refresh { node } | Command::Admit { node } => {
@@ -363,7 +364,7 @@ fn about(command: &Command) -> String {
     }
 }
 
-/// What ends every stream when the coordinator stops.
+/// The status that ends every stream when the coordinator stops.
 fn stopped() -> Status {
     status::unavailable("SHUTDOWN", "the coordinator is shutting down; resume when it is back")
 }
@@ -380,7 +381,7 @@ fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, S
         return Ok(None);
     }
     match text.split_once('=') {
-        // A subscriber keeps it: no label is longer.
+        // A subscriber retains it, so its length is bounded like that of a label.
         Some((key, value)) if key.len() > limits::LABEL_KEY || value.len() > limits::LABEL_VALUE => {
             let (key, value) = (limits::LABEL_KEY, limits::LABEL_VALUE);
             let reason = format!("longer than any label: keys have at most {key} bytes, values {value}");
@@ -391,7 +392,7 @@ fn label_selector(field: &str, text: &str) -> Result<Option<(String, String)>, S
     }
 }
 
-/// A node's name; empty when it is not known.
+/// The name of a node; empty if it is not known.
 fn name_of(nodes: &[Arc<NodeRow>], id: NodeId) -> String {
     board::node(nodes, id).map_or_else(String::new, |row| row.record.facts.name.clone())
 }

@@ -1,11 +1,12 @@
-//! How much of the history one answer looks at.
+//! Limits on the history that one answer examines.
 
 use crate::{reads::Still, store::KeptEvent};
 
-/// Bytes of events' records that are looked at for one answer. They are not held: it is the time of one processor, some tens of milliseconds.
+/// Maximum bytes of events' records that are examined for one answer. They are not held: the limit is the time of one
+/// processor, some tens of milliseconds.
 const LOOKED_AT_BYTES: usize = 8 << 20;
 
-/// Events that are looked at for one answer: so many, and so many bytes of them, and none once its caller has gone.
+/// Events examined for one answer: bounded in number and bytes, and ended once the caller is gone.
 pub(super) struct Scan<'a> {
     still: &'a Still,
     events: usize,
@@ -13,13 +14,13 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Looks at `events` events at most, and at one at least.
+    /// Examines at most `events` events, and at least one.
     pub(super) fn new(still: &'a Still, events: usize) -> Scan<'a> {
         let bytes = LOOKED_AT_BYTES;
         Scan { still, events, bytes }
     }
 
-    /// Whether the next event is looked at; if not, enough was.
+    /// Whether the next event is examined; if not, the limit is reached.
     pub(super) fn takes(&mut self, next: &KeptEvent<'_>) -> bool {
         if self.still.is_over() || self.events == 0 {
             return false;
@@ -70,7 +71,7 @@ mod tests {
             snapshot_age: std::time::Duration::from_secs(1),
         });
         store.load(Uuid([1; 16])).unwrap();
-        // One that alone is more than is looked at, and small ones.
+        // One event that alone exceeds the limit, and small ones.
         let large = (1..=9).map(|sequence| event(sequence, LOOKED_AT_BYTES / 4));
         let small = (10..=100).map(|sequence| event(sequence, 10));
         let events = large.chain(small).chain([event(101, LOOKED_AT_BYTES + 1)]).collect();

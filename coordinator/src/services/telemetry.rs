@@ -39,11 +39,11 @@ fn series(snapshot: &Snapshot, row: &NodeRow, channel: Channel) -> v1::Series {
     }
 }
 
-/// The place of a forecast in the list: a forecast keeps it for as long as it is there, whatever it says.
+/// Position of a forecast in the list, which it keeps for as long as it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(NodeId, Channel);
 
-/// No place of a forecast.
+/// An invalid position.
 #[derive(Debug)]
 struct NoPlace;
 
@@ -57,7 +57,7 @@ impl FromStr for Place {
     }
 }
 
-/// Forecasts of the nodes that are there, by place.
+/// Forecasts of the present nodes, by position.
 fn placed<'a>(forecasts: &'a [Forecast], ids: &BTreeMap<NodeIndex, NodeId>) -> Vec<(Place, &'a Forecast)> {
     let place = |one: &Forecast| Some(Place(*ids.get(&one.node)?, one.channel));
     let mut placed: Vec<_> = forecasts.iter().filter_map(|one| Some((place(one)?, one))).collect();

@@ -1,4 +1,4 @@
-//! WorkloadService: what should run, where it does, and what it writes.
+//! WorkloadService: declarations, instances, and their output.
 
 mod logs;
 
@@ -38,21 +38,21 @@ use crate::{
     store::{Along, History, Of, StoreError},
 };
 
-/// Instances of one workload that its own answer has.
+/// Maximum number of instances in the answer for one workload.
 const SHOWN: usize = 1_000;
 
-/// Events about a workload that an explanation looks at, and what it tells of them.
+/// Limits of events about a workload that an explanation examines and returns.
 const LOOKED_AT: usize = 2_000;
 const DECISIONS: usize = 20;
 const EVENTS: usize = 50;
 
-/// Bytes of a dot and a slot's number, as in `web.3`.
+/// Maximum length of a dot and a slot's number, as in `web.3`.
 const SLOT: usize = 11;
 
-/// Decisions among the causes of an explanation.
+/// Maximum number of decisions among the causes of an explanation.
 const CAUSES: usize = 20;
 
-/// An instance, as events about its workload tell of it.
+/// An instance, as identified in events about its workload.
 struct Mark {
     id: AssignmentId,
     workload: Arc<str>,
@@ -67,7 +67,7 @@ impl Mark {
 
     fn is_told_by(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            // What an earlier version recorded is a sentence alone.
+            // Earlier versions recorded only a sentence.
             Fact::Told(fact) => fact.contains(&format!("{}.{} ", self.workload, self.slot)),
             fact => fact
                 .instance()
@@ -76,8 +76,8 @@ impl Mark {
     }
 }
 
-/// The earlier decisions that led to a decision, each with a node that events about it are kept under. Of a decision about several
-/// instances, what led to the move of another one than `mark` alone is left out.
+/// The earlier decisions that led to a decision, each with a node whose events include it. For a decision about several
+/// instances, causes that concern only instances other than `mark` are omitted.
 fn led_to<'a>(decision: &'a Decision, mark: Option<&'a Mark>) -> impl Iterator<Item = (u64, Option<NodeId>)> + 'a {
     decision.caused_by.iter().filter_map(move |because| {
         let Because::Decision(id) = *because else { return None };
@@ -89,7 +89,7 @@ fn led_to<'a>(decision: &'a Decision, mark: Option<&'a Mark>) -> impl Iterator<I
     })
 }
 
-/// The decision of this id, as it was recorded last, among the events about a node.
+/// The last record of the decision with this id, among the events about a node.
 fn decision_about(
     history: &dyn History,
     scan: &mut Scan<'_>,
@@ -115,7 +115,7 @@ fn decision_about(
     Ok(found)
 }
 
-/// What led to decisions, and to that in turn: effects before causes.
+/// The decisions that led to decisions, directly or indirectly: effects before causes.
 fn causes(
     history: &dyn History,
     still: &Still,
@@ -142,10 +142,10 @@ fn causes(
     Ok(causes)
 }
 
-/// What the history tells of a workload, or of an instance of it.
+/// The history of a workload, or of one of its instances.
 #[derive(Default)]
 struct Happened {
-    /// There are events about it.
+    /// True if there are events about it.
     any: bool,
     decisions: Vec<Arc<Decision>>,
     causes: Vec<Arc<Decision>>,
@@ -194,7 +194,7 @@ fn no_workload(name: &str) -> Status {
     status::not_found("UNKNOWN", format!("no workload {}", Quoted(name)))
 }
 
-/// The user that an instance's program runs as; empty when that is not known.
+/// The user that an instance's program runs as; empty if it is not known.
 fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String {
     let record = &row.record;
     let declared = view.workload(&record.workload);
@@ -209,7 +209,7 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
     }
 }
 
-/// What a caller is shown of an instance's log: those who may read it see its last line, too.
+/// Whether a caller sees quotes of an instance's log: only those who may read it see its last line.
 fn quotes(caller: &Caller) -> Values {
     match sees_environment(caller.role) {
         true => Values::Shown,
@@ -217,11 +217,11 @@ fn quotes(caller: &Caller) -> Values {
     }
 }
 
-/// An instance, its node's name, its user, and where it is reached.
+/// An instance with its node's name, its user, and its addresses.
 fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow, values: Values) -> v1::AssignmentRow {
     let node = board::node(nodes, row.record.node);
     let host = node.and_then(|node| Some(node.record.facts.probe_address.rsplit_once(':')?.0));
-    // Of a node that is in doubt no instance is shown as healthy; what is about to be told to end is not found any more.
+    // No instance on a node in doubt is shown as healthy; an instance that is to end has no addresses.
     let is_found = row.status.healthy && row.record.goal == Goal::Run;
     let addresses = match host.filter(|_| is_found) {
         Some(host) => row.status.ports.iter().map(|port| format!("{host}:{port}")).collect(),
@@ -235,7 +235,7 @@ fn row(nodes: &[Arc<NodeRow>], view: &View, row: &AssignmentRow, values: Values)
     }
 }
 
-/// The workload of a slot that is named as in `web.3` and has no instance: it waits.
+/// The workload of a slot that is named as in `web.3` and has no instance, because it waits.
 fn empty_slot<'a>(view: &View, name: &'a str) -> Result<&'a str, Status> {
     let unknown = || status::not_found("UNKNOWN", format!("no workload or instance {}", Quoted(name)));
     let (workload, slot) = name.rsplit_once('.').ok_or_else(unknown)?;
@@ -251,8 +251,8 @@ fn empty_slot<'a>(view: &View, name: &'a str) -> Result<&'a str, Status> {
     Ok(workload)
 }
 
-/// What changed between two views, of one workload or (empty) of all: as much as fits an answer of about `most` bytes. With `more`, also the
-/// rows that its reader has then.
+/// Changes between two views, of one workload or (if empty) of all: as many as fit an answer of about `most` bytes.
+/// With `more`, also the rows that the reader then has.
 fn changes(
     before: &View,
     after: &View,
@@ -295,8 +295,8 @@ fn changes(
 }
 
 impl Services {
-    /// Takes the values of `env` out of a plan whose caller is not shown them. Variables that are declared keep their values, and others get
-    /// one that no variable has: whether anything would change must not tell whether a value was guessed.
+    /// Removes the values of `env` from a plan whose caller may not see them. Declared variables keep their values, and
+    /// others get one that no variable has: whether anything would change must not reveal whether a value was guessed.
     fn without_values(&self, command: &mut Command) {
         let Command::Workload(command) = command else { return };
         let WorkloadVerb::Apply(spec) = &mut command.verb else {
@@ -311,15 +311,15 @@ impl Services {
     }
 }
 
-/// A subscriber of WatchAssignments. The view that its client has is held by the call's flight, which gives it up when others need the
-/// memory.
+/// A subscriber of WatchAssignments. The view that its client has is held by the call's flight, which releases it when
+/// the memory is needed.
 struct AssignmentWatcher {
     services: Services,
     flight: Arc<Flight>,
     views: watch::Receiver<Arc<Work>>,
     workload: String,
     values: Values,
-    /// True once everything was told, up to what changes from then on.
+    /// True once all instances were sent.
     told: bool,
     stopping: watch::Receiver<bool>,
     _permit: Taken,
@@ -336,7 +336,7 @@ impl AssignmentWatcher {
             let (mut answer, between) = changes(before, &after.view, &self.workload, PAGE_BYTES, |one| {
                 row(&nodes.rows, &after.view, one, self.values)
             });
-            // Who was told that more follows is told its end.
+            // A client that was told that more follows must be told the end.
             let news = !self.told || !answer.changed.is_empty() || !answer.removed.is_empty();
             answer.all = !self.told;
             self.told = !answer.more;
@@ -359,7 +359,7 @@ impl AssignmentWatcher {
     }
 }
 
-/// Refuses a name that fits several instances alike.
+/// Refuses a name that matches several instances.
 fn one_is_called(work: &View, name: &str) -> Result<(), Status> {
     let called = work.called(name);
     if called.is_empty() {
@@ -459,7 +459,7 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::GetWorkloadRequest>,
     ) -> Result<Response<v1::GetWorkloadResponse>, Status> {
-        // Whoever sees values of the environment may read logs, and the other way round.
+        // Callers who see values of the environment may read logs, and vice versa.
         let values = quotes(&caller_of(&request));
         let name = request.into_inner().name;
         let work = self.board.work();
@@ -563,7 +563,7 @@ impl WorkloadService for Services {
         });
         let read = move |history: &dyn History, still: &Still| happened(history, still, &about, mark.as_ref());
         let happened = self.read(Sort::Look, &asker, read).await?;
-        // Of one that is deleted, events tell as long as they are kept.
+        // Events about a deleted workload are shown as long as they are retained.
         if let (Some(Err(unknown)), false) = (waits, happened.any) {
             return Err(unknown);
         }

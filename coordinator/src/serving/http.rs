@@ -1,6 +1,6 @@
-//! HTTP/2 and, for gRPC-Web, HTTP/1: the layers before the services, and the bounds of what the transport itself holds.
+//! HTTP/2 and, for gRPC-Web, HTTP/1: the layers before the services, and the bounds of the transport's own memory.
 //!
-//! tonic's own server sets no bound to what an HTTP/1 connection buffers, which are 400 KiB before anybody is known.
+//! tonic's own server does not bound the buffers of an HTTP/1 connection, which reach 400 KiB before authentication.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -37,34 +37,36 @@ use crate::{
     services::{Agents, Services},
 };
 
-/// Streams of one connection at most, and of one whose other end shows no certificate. HTTP/2 counts a stream until its answer was written, so
-/// these also bound the answers that wait on a connection which is not read. Larger: more calls at once on one connection; more memory for each
-/// connection, and more work at once that others wait for.
+/// Maximum number of streams per connection, and per connection without a certificate. HTTP/2 counts a stream until its
+/// answer was written, so these also bound the answers that wait on a connection that is not read. Higher: more calls
+/// at once on one connection; more memory per connection, and more work at once that others wait for.
 const STREAMS: u32 = 256;
 const NOBODYS_STREAMS: u32 = 64;
 
-/// Bytes that are buffered of one answer: what [`Pacing`] hands over, and a piece more.
+/// Bytes that are buffered of one answer: those that [`Pacing`] hands over, and one more piece.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Streams that a client reset before they were accepted; beyond them the connection is closed. It is closed as well once it had 1,024 frames
-/// that were late or wrong (h2's own bound): requests that are refused while their bytes are on the way have up to four each.
+/// Maximum number of streams that a client reset before they were accepted; beyond it the connection is closed. It is
+/// also closed after 1,024 late or invalid frames (h2's own bound): requests that are refused while their bytes are in
+/// transmission have up to four each.
 const PENDING_RESETS: usize = 20;
 
-/// Bytes that a client may send ahead of what was read, of one request and on one connection. A request that nobody reads for the time
-/// being holds them in the transport, uncounted. Larger: large requests come faster over long lines.
+/// Bytes that a client may send ahead of the reader, per request and per connection. A request that is not being read
+/// holds them in the transport, uncounted. Higher: large requests arrive faster over long lines.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Bytes that are buffered of an HTTP/1 connection, each way: more than the headers of a call may have.
+/// Bytes that are buffered of an HTTP/1 connection in each direction: more than the maximum size of a call's headers.
 const BUFFER: usize = 32 * 1024;
 
-/// How long the headers of an HTTP/1 request may take, and a connection may be idle between two.
+/// Time limit for the headers of an HTTP/1 request, and for an idle connection between two requests.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Bytes of a call's headers at most.
+/// Maximum size of a call's headers, bytes.
 const HEADERS: u32 = 16 * 1024;
 
-/// What is served, by the first part of its name; each has a health of its own. Not MeshService: agents serve that.
+/// The served services, by the first part of their names; each has its own health. MeshService is served by agents
+/// instead.
 const SERVED: [&str; 9] = [
     "Access",
     "Agent",
@@ -77,11 +79,11 @@ const SERVED: [&str; 9] = [
     "Workload",
 ];
 
-/// HTTP/2 pings: sent after this much silence, and answered within [`PONG`], or the connection is closed.
+/// HTTP/2 pings: sent after this time of silence; if they are not answered within [`PONG`], the connection is closed.
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(10);
 
-/// Serves `incoming` until it is to stop, and then until every call has ended.
+/// Serves `incoming` until it is told to stop, and then until every call has ended.
 pub(super) async fn serve(
     incoming: ReceiverStream<io::Result<Conn>>,
     services: Services,
@@ -97,7 +99,7 @@ pub(super) async fn serve(
         until_stopped.await;
         for name in names.iter().map(String::as_str).chain([""]) {
             reporter.set_service_status(name, ServingStatus::NotServing).await;
-            // Ends the watches of it, once they have said so.
+            // Ends the health watches after they have reported the change.
             let mut reporter = reporter.clone();
             reporter.clear_service_status(name).await;
         }
@@ -110,7 +112,7 @@ pub(super) async fn serve(
     connections(incoming, service, until_stopped).await;
 }
 
-/// How connections with up to `streams` calls at once are served.
+/// Builds the server for connections with up to `streams` simultaneous calls.
 fn builder(streams: u32) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -132,7 +134,7 @@ fn builder(streams: u32) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Serves connections until no more come or `until_stopped`; then each until its calls have ended.
+/// Serves connections until `incoming` ends or `until_stopped`; then each until its calls have ended.
 async fn connections<S>(
     mut incoming: ReceiverStream<io::Result<Conn>>,
     service: S,
@@ -168,12 +170,12 @@ async fn connections<S>(
             }
         });
     }
-    // Nobody else is accepted while those that are there end.
+    // No further connections are accepted while existing ones end.
     drop(incoming);
     graceful.shutdown().await;
 }
 
-/// All services, each with the size of the messages that it takes.
+/// All services, each with its maximum message size.
 fn routes(health: HealthServer<impl Health>, services: Services, agents: Agents) -> Routes {
     let mut routes = Routes::builder();
     routes
@@ -200,14 +202,14 @@ fn routes(health: HealthServer<impl Health>, services: Services, agents: Agents)
     routes.routes().prepare()
 }
 
-/// Reflection of both versions of its protocol; each lists itself, health and ours.
+/// Reflection with either version of its protocol; each lists itself, health and our services.
 fn reflection<T>(
     build: impl FnOnce(tonic_reflection::server::Builder<'static>) -> Result<T, tonic_reflection::server::Error>,
 ) -> Option<T> {
     let mut builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(wyneos::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // What errors carry as details.
+        // Details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
     for name in SERVED {
         builder = builder.with_service_name(format!("wyneos.v1.{name}Service"));

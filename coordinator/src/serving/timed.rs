@@ -1,4 +1,4 @@
-//! The time that a call has until its answer begins.
+//! Time limit for a call until its answer begins.
 
 use std::{
     pin::Pin,
@@ -13,13 +13,13 @@ use tower::Service;
 
 use crate::status;
 
-/// How long a unary call, or the beginning of a streaming one, may take.
+/// Time limit for a unary call, or the beginning of a streaming one.
 const CALL: Duration = Duration::from_secs(30);
 
-/// The header by which a caller gives a call less time.
+/// The header with which a caller sets a shorter limit.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Ends calls that take too long, before a service.
+/// Ends calls that exceed their time limit, in front of a service.
 #[derive(Clone)]
 pub(super) struct Timed<S>(S);
 
@@ -29,7 +29,7 @@ impl<S> Timed<S> {
     }
 }
 
-/// The time that a caller gives its call: up to eight digits and a unit, as in `250m`. What is none is passed over.
+/// The time limit that a caller sets: up to eight digits and a unit, as in `250m`. An invalid one is ignored.
 fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

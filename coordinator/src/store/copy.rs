@@ -1,4 +1,4 @@
-//! The embedded store as a whole: read for a backup, and made from one.
+//! The embedded store as a whole: reading it for a backup, and creating it from one.
 
 use std::path::Path;
 
@@ -19,31 +19,31 @@ use super::{
     file::Failure,
 };
 
-/// Records that one transaction takes at most.
+/// Maximum number of records in one transaction.
 const GROUP: usize = 1_000;
 
-/// Where backups are read from.
+/// The source of backups.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(super) state: File,
     pub(super) history: File,
 }
 
-/// Takes what is read, in the order of a backup. An error ends the reading.
+/// Receives the records of a backup in their order. An error ends the read.
 pub(crate) trait Sink {
-    /// What it is of; `time` and `public_key` are the sink's.
+    /// The header; the sink sets `time` and `public_key`.
     fn header(&mut self, header: v1::BackupHeader) -> Result<(), Failure>;
-    /// What comes before all records of the store.
+    /// Called before all records of the store.
     fn files(&mut self) -> Result<(), Failure>;
     /// A record.
     fn record(&mut self, kind: BackupKind, value: &[u8]) -> Result<(), Failure>;
-    /// What comes between the state and the newest snapshot.
+    /// Called between the state and the newest snapshot.
     fn audit(&mut self) -> Result<(), Failure>;
 }
 
 impl Source {
-    /// Reads all that is durable, as it is at one moment, while it is written on. The newest snapshot is read as of just before: a
-    /// coordinator that starts from both goes on as after a crash that came before the next one was kept.
+    /// Reads the complete durable state as of one moment, during writes. The newest snapshot is read as of just before:
+    /// a coordinator that starts from both continues as after a crash that preceded the next snapshot.
     pub(crate) fn read(&self, sink: &mut dyn Sink) -> Result<(), StoreError> {
         self.history.read(|history| {
             let (seals, snapshots) = (history.open_table(SEALS)?, history.open_table(SNAPSHOTS)?);
@@ -96,14 +96,14 @@ impl Source {
     }
 }
 
-/// A store that is made from a backup, in a directory that has none.
+/// A store that is created from a backup, in a directory that has none.
 pub(crate) struct Import {
     state: Grouped<Record>,
     history: File,
 }
 
 impl Import {
-    /// Makes the store of the backup with this header in `directory`.
+    /// Creates the store of the backup with this header in `directory`.
     pub(crate) fn new(directory: &Path, header: &v1::BackupHeader, restored: &Restored) -> Result<Import, StoreError> {
         let state = File::open(directory.join("state.redb"), Kind::State)?;
         let history = File::open(directory.join("history.redb"), Kind::History)?;
@@ -184,13 +184,13 @@ fn insert(transaction: &redb::WriteTransaction, record: &Record) -> Result<(), F
                 transaction.open_table(EVENTS_OF_WORK)?.insert(key, ())?;
             }
         }
-        // Those go elsewhere.
+        // Those are stored elsewhere.
         Record::File(..) | Record::Audit(_) | Record::Snapshot(..) => {}
     }
     Ok(())
 }
 
-/// When a backup was made.
+/// Time at which a backup was made.
 pub(crate) fn taken(header: &v1::BackupHeader) -> WallTime {
     let time = header.time.as_ref().map(|time| convert::timestamp_in("time", time));
     time.and_then(Result::ok).unwrap_or_default()

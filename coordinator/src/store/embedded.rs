@@ -1,4 +1,4 @@
-//! The embedded store: redb, state and history in two files.
+//! The embedded store: redb, with state and history in two files.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ use super::{
     shares::{Shares, Size},
 };
 
-/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of an `Access`),
-/// `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest number of an event that is kept no
-/// longer, though older ones may be), `"intents"` (u64: the first intent that [`INTENTS`] may have), `"compared"`
-/// (u64: the first intent from which on it has every one that was carried out), `"audit"` (u64 and 32 bytes: number and
-/// chain of the newest entry of the audit as of the last start or stop).
+/// `"format"` (always 1), `"cluster"` (16 bytes), `"epoch"` and `"decisions"` (u64, little endian), `"access"` (JSON of
+/// an `Access`), `"policy"` (JSON of a `Policy`), `"restored"` (JSON of a `Restored`), `"dropped"` (u64: the highest
+/// number of an event that is no longer retained, though older ones may be), `"intents"` (u64: the first intent that
+/// [`INTENTS`] may have), `"compared"` (u64: the first intent from which on it has every one that was carried out),
+/// `"audit"` (u64 and 32 bytes: number and chain of the newest entry of the audit as of the last start or stop).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Node id → JSON of a `NodeRecord`.
 pub(super) const NODES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("nodes");
@@ -40,20 +40,20 @@ pub(super) const EVENTS_OF_WORK: TableDefinition<(&str, u64), ()> = TableDefinit
 pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// (Node id, event number) → nothing: the events about a node.
 pub(super) const EVENTS_OF: TableDefinition<([u8; 16], u64), ()> = TableDefinition::new("events_of");
-/// (Subject, event number) → nothing: what each event counts for ([`Event::subject`]).
+/// (Subject, event number) → nothing: the subject that each event counts for ([`Event::subject`]).
 pub(super) const EVENTS_BY: TableDefinition<(&str, u64), ()> = TableDefinition::new("events_by");
 /// Cycle → `wyneos.v1.SealedEntry`.
 pub(super) const SEALS: TableDefinition<u64, &[u8]> = TableDefinition::new("seals");
 /// Cycle → canonical bytes.
 pub(super) const SNAPSHOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots");
 
-/// Number of an intent of the audit → nothing: those that were carried out, with the changes of the same transaction.
+/// Number of an intent of the audit → nothing: intents that were carried out, with the changes of the same transaction.
 pub(super) const INTENTS: TableDefinition<u64, ()> = TableDefinition::new("intents");
 
 /// Version of the layout above.
 pub(super) const FORMAT: u64 = 1;
 
-/// Events or snapshots beyond the retention that one transaction drops at most, so that none takes long.
+/// Maximum number of events or snapshots beyond the retention that one transaction drops, so that none takes long.
 const DROPPED_AT_ONCE: u64 = 1_000;
 
 /// The embedded store.
@@ -70,7 +70,7 @@ impl Embedded {
     pub(crate) fn open(directory: &Path, retention: Retention) -> Result<Embedded, StoreError> {
         let state = File::open(directory.join("state.redb"), Kind::State)?;
         let history = File::open(directory.join("history.redb"), Kind::History)?;
-        // Readers may come before the state is loaded.
+        // Readers may arrive before the state is loaded.
         history.write(|transaction| {
             transaction.open_table(SEALS)?;
             transaction.open_table(SNAPSHOTS)?;
@@ -84,7 +84,7 @@ impl Embedded {
         })
     }
 
-    /// Where backups are read from.
+    /// The source of backups.
     pub(crate) fn source(&self) -> Source {
         Source {
             state: self.state.clone(),
@@ -92,7 +92,7 @@ impl Embedded {
         }
     }
 
-    /// Checks the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
+    /// Verifies the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
     fn begin_epoch(&self, fresh: ClusterId, sealed: u64) -> Result<(), StoreError> {
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
@@ -128,8 +128,7 @@ impl Embedded {
         })
     }
 
-    /// Counts the events by their subjects. Of a store that an earlier version wrote, or that came from a backup, the subjects are noted
-    /// first.
+    /// Counts the events by subject. For a store from an earlier version or a backup, the subjects are recorded first.
     fn count_events(&mut self) -> Result<(), StoreError> {
         let state = &self.state;
         state.write(|transaction| {
@@ -149,7 +148,7 @@ impl Embedded {
                 let sequence = sequence.value();
                 let event: Event = state.parse(&format!("event {sequence}"), json.value())?;
                 events_by.insert((event.subject().as_str(), sequence), ())?;
-                // Numbers that a restoration passed over were never given out.
+                // Numbers that a restore skipped were never assigned.
                 let passed_over = restored.is_some_and(|restored| restored.event + 1 == sequence);
                 if before.is_some_and(|before| before + 1 != sequence) && !passed_over {
                     dropped = sequence - 1;
@@ -173,7 +172,8 @@ impl Embedded {
         Ok(())
     }
 
-    /// Drops snapshots beyond the retention. Age is reckoned by how long coordinators have run: a clock that is set takes nothing away.
+    /// Drops snapshots beyond the retention. Age is measured in running time of coordinators: changing a clock drops
+    /// nothing.
     fn drop_old_snapshots(&self, transaction: &redb::WriteTransaction, lived: Duration) -> Result<(), Failure> {
         let mut seals = transaction.open_table(SEALS)?;
         let mut snapshots = transaction.open_table(SNAPSHOTS)?;
@@ -186,7 +186,7 @@ impl Embedded {
             };
             let many = seals.len()? > self.retention.snapshots;
             let old = since.is_some_and(|since| lived.saturating_sub(since) > self.retention.snapshot_age);
-            // The newest stays, however old: the chain goes on from it.
+            // The newest is always retained, since the chain continues from it.
             if seals.len()? <= 1 || !(many || old) {
                 break;
             }
@@ -197,7 +197,8 @@ impl Embedded {
     }
 }
 
-/// Drops what is beyond the retention: of the subject that has most, its oldest. The highest number that was dropped.
+/// Drops events beyond the retention: the oldest of the subject that has most. Returns the highest number that was
+/// dropped.
 fn drop_events(transaction: &redb::WriteTransaction, shares: &mut Shares, keep: Size) -> Result<Option<u64>, Failure> {
     let mut events = transaction.open_table(EVENTS)?;
     let mut events_of = transaction.open_table(EVENTS_OF)?;

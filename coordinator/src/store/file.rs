@@ -1,4 +1,4 @@
-//! A file of the embedded store, and what may be wrong with it.
+//! A file of the embedded store, and its faults.
 
 use std::{
     cell::Cell,
@@ -24,7 +24,8 @@ pub(crate) struct File {
     database: Arc<Database>,
 }
 
-/// What a file of the store holds. Each has tables of its own; one that has another's was put in its place.
+/// The contents of a file of the store. Each kind has its own tables; a file with those of another kind was put in its
+/// place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `state.redb`.
@@ -70,15 +71,15 @@ impl Kind {
     }
 }
 
-/// Whatever went wrong inside a transaction.
+/// An error inside a transaction.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 thread_local! {
-    /// True while a panic of this thread is an answer, and no news for the log.
+    /// True while a panic of this thread is an expected result, and is not logged.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Leaves panics that are answers out of what panics report.
+/// Excludes expected panics from the panic hook's report.
 fn quieten() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -93,7 +94,7 @@ fn quieten() {
     });
 }
 
-/// Runs `run`, which uses redb: on some damaged pages that panics instead of saying so.
+/// Runs `run`, which uses redb: on some damaged pages redb panics instead of returning an error.
 fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let damaged = |_| {
         let (path, reason) = (path.to_owned(), "its pages contradict one another".to_owned());
@@ -107,7 +108,7 @@ fn contained<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Res
 }
 
 impl File {
-    /// Opens the file, which is made if it is not there.
+    /// Opens the file, and creates it if it does not exist.
     pub(crate) fn open(path: PathBuf, kind: Kind) -> Result<File, StoreError> {
         files::check_own(&path).map_err(|error| match error.kind() {
             ErrorKind::InvalidData | ErrorKind::PermissionDenied => StoreError::Foreign {
@@ -181,7 +182,7 @@ impl File {
         }
     }
 
-    /// What went wrong in a transaction.
+    /// The error of a failed transaction.
     fn failed(&self, what: &'static str, error: Failure) -> StoreError {
         let error = match error.downcast::<StoreError>() {
             Ok(error) => return *error,
@@ -198,7 +199,7 @@ impl File {
         }
     }
 
-    /// A file over something else than a disk.
+    /// A file on a backend other than a disk.
     #[cfg(test)]
     pub(crate) fn over(backend: impl redb::StorageBackend) -> Result<File, StoreError> {
         let path = PathBuf::from("test.redb");
@@ -214,10 +215,10 @@ impl File {
         })
     }
 
-    /// Closes the file, unless somebody else holds it.
+    /// Closes the file, unless it is still referenced.
     pub(crate) fn close(self) {
         let path = self.path.clone();
-        // After a failed write redb may say no more than that it failed.
+        // After a failed write redb may report only that it failed.
         drop(contained(&path, || {
             drop(self);
             Ok(())
@@ -240,8 +241,8 @@ impl File {
         }
     }
 
-    /// As the function of that name. What redb holds after a panic is never used again, nor closed: closing it would panic
-    /// once more, and the process is about to end.
+    /// Like the function of that name. The state of redb after a panic is never used again, nor closed: closing it
+    /// would panic again, and the process is about to end.
     pub(crate) fn contained<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let held = Arc::clone(&self.database);
         let mut panicked = true;
@@ -263,7 +264,7 @@ impl File {
     ) -> Result<(), StoreError> {
         let run = || -> Result<(), Failure> {
             let mut transaction = self.database.begin_write()?;
-            // Reopening after a crash must not take longer the larger the file is.
+            // Reopening after a crash must not take longer for larger files.
             transaction.set_quick_repair(true);
             write(&transaction)?;
             Ok(transaction.commit()?)
@@ -277,7 +278,7 @@ impl File {
     ) -> Result<T, StoreError> {
         let run = || read(&self.database.begin_read()?);
         let told = |error: Failure| match error.downcast_ref::<TableError>() {
-            // Nothing was written yet.
+            // Nothing has been written yet.
             Some(TableError::TableDoesNotExist(_)) => Ok(T::default()),
             _ => Err(self.failed("read", error)),
         };

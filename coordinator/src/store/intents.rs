@@ -1,4 +1,4 @@
-//! What the state remembers of the audit: which intents were carried out, and where the audit ended.
+//! The state's record of the audit: intents that were carried out, and the end of the audit.
 
 use std::collections::BTreeSet;
 
@@ -17,40 +17,40 @@ const FIRST: &str = "intents";
 const AUDIT: &str = "audit";
 const COMPARED: &str = "compared";
 
-/// Intents that are remembered as carried out: twice as many as may be without an outcome at once.
+/// Number of intents that are remembered as carried out: twice the maximum number without an outcome.
 const INTENTS_KEPT: u64 = 2 * crate::audit::OPEN as u64;
 
-/// Which intents of the audit were carried out, as far as the store can tell.
+/// The intents of the audit that were carried out, as far as the store can determine.
 #[derive(Debug, Default)]
 pub(crate) struct CarriedOut {
     from: u64,
     intents: BTreeSet<u64>,
     /// The intent above which the state has all that were carried out, or has none.
     newest: u64,
-    /// The state was put back: of intents above `newest` it tells nothing.
+    /// True if the state was put back: intents above `newest` are unknown.
     is_set_back: bool,
 }
 
 impl CarriedOut {
-    /// Whether an intent was carried out; `None` for one of before what is remembered.
+    /// Whether an intent was carried out; `None` for one from before the record.
     pub(crate) fn tell(&self, intent: u64) -> Option<bool> {
         let is_told = intent >= self.from && !(self.is_set_back && intent > self.newest);
         is_told.then(|| self.intents.contains(&intent))
     }
 
-    /// The newest intent that the state has, as far as it can be compared with the audit.
+    /// The newest intent that the state contains, as far as it can be compared with the audit.
     pub(crate) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Takes in that the state was put back to before later intents.
+    /// Records that the state was put back to before later intents.
     pub(crate) fn set_back(&mut self) {
         self.is_set_back = true;
     }
 }
 
 impl Embedded {
-    /// What is remembered of the audit; `None` when no start of a coordinator had one.
+    /// The record of the audit; `None` if no start of a coordinator had one.
     pub(crate) fn known_audit(&self) -> Result<Option<Known>, StoreError> {
         self.state.read(|transaction| {
             let meta = transaction.open_table(META)?;
@@ -71,12 +71,12 @@ impl Embedded {
         })
     }
 
-    /// Where the audit's end is kept: at a stop, which comes when somebody else has the store, too.
+    /// The record of the audit's end, which is written at a stop, when the store has another owner.
     pub(crate) fn audit_end(&self) -> AuditEnd {
         AuditEnd(self.state.clone())
     }
 
-    /// Notes that the state was put back, and that the audit tells so: it is compared from the intent `next` on.
+    /// Records that the state was put back, and that the audit reports it: the comparison begins at the intent `next`.
     pub(crate) fn keep_set_back(&self, next: u64) -> Result<(), StoreError> {
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
@@ -85,8 +85,8 @@ impl Embedded {
         })
     }
 
-    /// Which intents were carried out, for an audit whose next entry gets the number `next`. What is remembered is forgotten where it
-    /// cannot be about that audit: it was lost, or the store was put back.
+    /// The intents that were carried out, for an audit whose next entry has the number `next`. Records that cannot
+    /// belong to that audit are dropped: it was lost, or the store was put back.
     pub(crate) fn carried_out(&self, next: u64) -> Result<CarriedOut, StoreError> {
         let mut told = CarriedOut::default();
         self.state.write(|transaction| {
@@ -106,7 +106,7 @@ impl Embedded {
             for entry in table.iter()? {
                 intents.insert(entry?.0.value());
             }
-            // Versions that kept no intents of calls which changed nothing cannot be compared with.
+            // A comparison is not possible with versions that did not record intents of calls without changes.
             let compared = match number(&meta, COMPARED)? {
                 Some(compared) => compared.min(next),
                 None => {
@@ -127,11 +127,11 @@ impl Embedded {
     }
 }
 
-/// What the state remembers of the audit's end.
+/// The state's record of the audit's end.
 pub(crate) struct AuditEnd(File);
 
 impl AuditEnd {
-    /// Remembers number and chain of the audit's newest entry.
+    /// Records number and chain of the audit's newest entry.
     pub(crate) fn keep(&self, (number, chain): (u64, Digest)) -> Result<(), StoreError> {
         let bytes = [&number.to_le_bytes()[..], &chain].concat();
         self.0.write(|transaction| {
@@ -146,7 +146,7 @@ fn entry(bytes: &[u8]) -> Result<(u64, Digest), Failure> {
     Ok((u64::from_le_bytes(number.try_into()?), chain.try_into()?))
 }
 
-/// Notes which intents are carried out; forgets the oldest beyond [`INTENTS_KEPT`].
+/// Records the intents that are carried out; drops the oldest beyond [`INTENTS_KEPT`].
 pub(super) fn keep_intents(transaction: &redb::WriteTransaction, batches: &[Batch]) -> Result<(), Failure> {
     let mut intents = batches.iter().flat_map(|batch| &batch.intents).peekable();
     if intents.peek().is_none() {

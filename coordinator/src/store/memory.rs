@@ -1,4 +1,4 @@
-//! A store that forgets with the process: for tests.
+//! A store in memory, for tests.
 
 use std::{
     collections::BTreeMap,

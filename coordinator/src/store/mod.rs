@@ -1,4 +1,4 @@
-//! What survives: durable facts, events and the chain of snapshots.
+//! The durable state: facts, events and the chain of snapshots.
 
 mod copy;
 mod embedded;
@@ -34,26 +34,26 @@ use wyneos_core::{
 };
 use wyneos_shell::exit;
 
-/// Why the store cannot do what it is asked.
+/// The reason for which an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// Another process has it.
+    /// Another process has it open.
     #[error("{}: in use by another coordinator; stop that one, or give this one another data_dir", .0.display())]
     Locked(PathBuf),
-    /// It is no store of this kind, or of a newer version.
+    /// It is not a store of this kind, or has a newer version.
     #[error("{}: {reason}; give the coordinator another data_dir, or move this file away", .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// A description of its contents.
         reason: String,
     },
-    /// Its contents make no sense.
+    /// Its contents are invalid.
     #[error("{}: {reason}; restore the file from a backup", .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What makes no sense.
+        /// The fault.
         reason: String,
     },
     /// The disk failed.
@@ -61,23 +61,23 @@ pub(crate) enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A newer coordinator leads.
     #[error("epoch {ours} is over: the store belongs to epoch {theirs}")]
     Fenced {
-        /// This coordinator's.
+        /// Epoch of this coordinator.
         ours: u64,
-        /// The store's.
+        /// Epoch of the store.
         theirs: u64,
     },
 }
 
 impl StoreError {
-    /// How a process ends over it.
+    /// The exit code of the process for this error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             StoreError::Foreign { .. } | StoreError::Corrupt { .. } => exit::BAD_CONFIG,
@@ -96,64 +96,65 @@ impl StoreError {
     }
 }
 
-/// A snapshot as it was sealed.
+/// A sealed snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SealedSnapshot {
     /// Its seal.
     pub(crate) seal: Arc<Seal>,
-    /// When it was made.
+    /// Time at which it was made.
     pub(crate) time: WallTime,
-    /// The cluster's running time by then, across restarts of the coordinator.
+    /// The cluster's running time up to then, across restarts of the coordinator.
     pub(crate) lived: Duration,
     /// Its canonical bytes.
     pub(crate) bytes: Bytes,
 }
 
-/// A seal and what is known of its snapshot without reading it.
+/// A seal and the metadata of its snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SealEntry {
     /// The seal.
     pub(crate) seal: Seal,
-    /// When the snapshot was made.
+    /// Time at which the snapshot was made.
     pub(crate) time: WallTime,
-    /// The cluster's running time by then, across restarts of the coordinator.
+    /// The cluster's running time up to then, across restarts of the coordinator.
     pub(crate) lived: Duration,
     /// Length of its canonical bytes.
     pub(crate) size: u64,
 }
 
-/// How much is kept.
+/// Limits of the retained history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
-    /// Events, of all subjects together. More: longer memory for `events` and `why`, about 500 bytes each.
+    /// Number of events, of all subjects together. Higher: a longer history for `events` and `why`, about 500 bytes
+    /// each.
     pub(crate) events: u64,
     /// Bytes of those events' records, of all subjects together.
     pub(crate) event_bytes: u64,
-    /// Snapshots, by count.
+    /// Number of snapshots.
     pub(crate) snapshots: u64,
-    /// Snapshots, by age: of the time that the coordinator has run, whatever clocks say.
+    /// Age of snapshots, in running time of the coordinator, whatever clocks show.
     pub(crate) snapshot_age: Duration,
 }
 
-/// The durable side. One owner writes; readers go by [`History`].
+/// The durable side. A single owner writes; readers use [`History`].
 pub(crate) trait Store: Send {
-    /// What the coordinator starts from; begins a new epoch. `fresh` becomes the cluster's id at its first start.
+    /// Loads the state for a start; begins a new epoch. `fresh` becomes the cluster's id at its first start.
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError>;
 
-    /// Makes batches durable, together and in order. Refused when `epoch` is no longer the store's.
+    /// Makes batches durable, together and in order. Refused if `epoch` is no longer the store's.
     fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError>;
 
     /// Makes a snapshot durable, and drops those beyond the retention.
     fn keep_snapshot(&mut self, snapshot: &SealedSnapshot) -> Result<(), StoreError>;
 
-    /// For readers.
+    /// The interface for readers.
     fn history(&self) -> Arc<dyn History>;
 }
 
-/// What readers are served from; may be used while the owner writes.
+/// The interface for readers; may be used while the owner writes.
 pub(crate) trait History: Send + Sync {
-    /// Hands events to `visitor`, one after another, until it has enough. The number from which on every event is kept, as of the same
-    /// moment (0 when none is): of older ones those of loud subjects are missing.
+    /// Passes events to `visitor`, one after another, until it has enough. Returns the number from which on every event
+    /// is retained, as of the same moment (0 if there is none): among older ones, those of noisy subjects are missing.
     fn visit(&self, of: Of<'_>, along: Along, visitor: &mut Visitor<'_>) -> Result<u64, StoreError>;
 
     /// The snapshot of a cycle.

@@ -1,4 +1,4 @@
-//! What is read of the embedded store beside its owner's writes.
+//! Reads of the embedded store beside its owner's writes.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ fn ordered<'a, T: 'a>(
 }
 
 impl Reader {
-    /// Hands the events of these numbers to `visitor`.
+    /// Passes the events with these numbers to `visitor`.
     fn hand_out(
         &self,
         events: &redb::ReadOnlyTable<u64, &[u8]>,

@@ -21,8 +21,9 @@ struct Share {
 
 type Ranked = BTreeSet<(u64, Reverse<u64>, String)>;
 
-/// The events that are kept, by what they are about. Beyond the retention the subject that has most loses its oldest, so that however loud
-/// one is, the others keep theirs: of `n` subjects each has room for an `n`th of the events, and of the bytes, at least.
+/// The retained events, by subject. Beyond the retention the subject that has most loses its oldest, so that however
+/// noisy one is, the others keep theirs: each of `n` subjects has room for at least an `n`th of the events, and of the
+/// bytes.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     of: BTreeMap<String, Share>,
@@ -43,8 +44,9 @@ impl Shares {
         self.put(subject, Share { size, oldest });
     }
 
-    /// The subject that is to lose its oldest event, and the number of that, when there is more than `most`: that with the most bytes when
-    /// there are too many of those, and otherwise that with the most events; of two that have as much, the one whose oldest is older.
+    /// The subject that must lose its oldest event, and the number of that event, if there is more than `most`: the
+    /// subject with the most bytes if there are too many bytes, and otherwise the one with the most events; of two
+    /// equal ones, the one with the older oldest event.
     pub(super) fn beyond(&self, most: Size) -> Option<(String, u64)> {
         let ranked = match (self.all.bytes > most.bytes, self.all.events > most.events) {
             (true, _) => &self.by_bytes,
@@ -55,7 +57,7 @@ impl Shares {
         Some((subject.clone(), *oldest))
     }
 
-    /// A subject's oldest event, of `bytes`, is kept no longer; `next` is its oldest now.
+    /// Removes a subject's oldest event, of `bytes`; `next` is its new oldest.
     pub(super) fn remove_oldest(&mut self, subject: &str, bytes: u64, next: Option<u64>) {
         let Some(Share { size, .. }) = self.forget(subject) else {
             return;

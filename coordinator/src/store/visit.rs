@@ -1,22 +1,22 @@
-//! Visits of the kept events: each is decoded only when it is wanted, and the visitor says when it has enough.
+//! Visits of the retained events: each is decoded only on demand, and the visitor ends the visit when it has enough.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use serde::{Deserialize, de::IgnoredAny};
 use wyneos_core::{event::Event, id::NodeId};
 
-/// The events that are visited.
+/// The events to visit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Of<'a> {
-    /// All of them.
+    /// All events.
     All,
-    /// Those about a node.
+    /// Events about a node.
     Node(NodeId),
-    /// Those about a workload.
+    /// Events about a workload.
     Work(&'a str),
 }
 
-/// Where a visit begins, and in which direction it goes.
+/// Start and direction of a visit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Along {
     /// From this number on, oldest first.
@@ -26,7 +26,7 @@ pub(crate) enum Along {
 }
 
 impl Along {
-    /// The numbers, of which the last is excluded, and whether the newest comes first.
+    /// The range of numbers, whose end is excluded, and whether the newest comes first.
     pub(super) fn range(self) -> (std::ops::Range<u64>, bool) {
         match self {
             Along::From(from) => (from..u64::MAX, false),
@@ -35,7 +35,7 @@ impl Along {
     }
 }
 
-/// An event as it is kept.
+/// A retained event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptEvent<'a> {
     /// Its number.
@@ -44,7 +44,7 @@ pub(crate) struct KeptEvent<'a> {
     pub(super) json: &'a [u8],
 }
 
-/// The kind of an event; nothing else of it is kept.
+/// The kind of an event, decoded without the rest.
 #[derive(Deserialize)]
 struct Skimmed<'a> {
     #[serde(borrow)]
@@ -52,21 +52,22 @@ struct Skimmed<'a> {
 }
 
 impl KeptEvent<'_> {
-    /// Bytes of its record.
+    /// Length of its record, bytes.
     pub(crate) fn len(&self) -> usize {
         self.json.len()
     }
 
-    /// Whether its body is of that kind, without taking memory for the rest. Of what cannot be read, [`KeptEvent::decode`] tells.
+    /// Whether its body is of that kind, without allocating memory for the rest. [`KeptEvent::decode`] reports invalid
+    /// records.
     pub(crate) fn is(&self, kind: &str) -> bool {
         serde_json::from_slice(self.json).map_or(true, |skimmed: Skimmed<'_>| skimmed.body.contains_key(kind))
     }
 
-    /// The event.
+    /// Decodes the event.
     pub(crate) fn decode(&self) -> Result<Event, serde_json::Error> {
         serde_json::from_slice(self.json)
     }
 }
 
-/// Takes events one after another, until it has enough.
+/// Receives events one after another, until it has enough.
 pub(crate) type Visitor<'a> = dyn FnMut(KeptEvent<'_>) -> Result<ControlFlow<()>, serde_json::Error> + 'a;

@@ -161,11 +161,7 @@ impl Cluster {
         match self.children.iter().position(|child| child.plan.name == *node) {
             Some(number) if request.action == Action::Start => self.start_again(number).into(),
             Some(number) => self.signal(number, request.action),
-            None => Answer::Unknown(format!(
-                "no {wanted} in this cluster, which has {}",
-                self.names()
-            ))
-            .into(),
+            None => Answer::Unknown(format!("no {wanted} in this cluster, which has {}", self.names())).into(),
         }
     }
 

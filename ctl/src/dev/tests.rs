@@ -45,7 +45,10 @@ async fn a_missing_binary_is_named() {
     let mut args = args(directory.path());
     args.listen = control::tests::free_address();
     let error = cluster_life(&args, directory.path()).await.unwrap_err();
-    assert!(error.to_string().contains("wyneos-coordinator does not exist"), "{error}");
+    assert!(
+        error.to_string().contains("wyneos-coordinator does not exist"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -128,7 +131,10 @@ fn what_is_printed_works_as_printed() {
     assert_eq!(row.split_whitespace().nth(2), Some("42"), "{text}");
     assert!(!text.contains("root") && !text.contains("singleton"), "{text}");
     let plain = introduction(&args, false, &state);
-    assert!(plain.contains("not root") && plain.contains("singleton is placed"), "{plain}");
+    assert!(
+        plain.contains("not root") && plain.contains("singleton is placed"),
+        "{plain}"
+    );
     state.nodes[0].attributes = Some(wyneos::v1::Attributes {
         containment: wyneos_core::node::NOT_CONTAINED.to_owned(),
         containment_reason: "not permitted".to_owned(),

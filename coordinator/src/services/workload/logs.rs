@@ -1,4 +1,4 @@
-//! What instances write, for readers: of one instance, or of a slot from one instance to the next.
+//! Output of instances for readers: of one instance, or of a slot from one instance to the next.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,47 +18,47 @@ use crate::{
     status,
 };
 
-/// How often it is looked for more of what an instance writes.
+/// Interval at which new output of an instance is polled.
 const FOLLOW: Duration = Duration::from_millis(500);
 
-/// Everything that is kept.
+/// The complete retained output.
 const EVERYTHING: u64 = u64::MAX;
 
-/// A reader of what an instance writes. Each chunk is asked for when there is room for it, so nothing waits in a queue.
+/// A reader of an instance's output. Each chunk is requested when there is room for it, so nothing waits in a queue.
 pub(super) struct LogReader {
     services: Services,
     caller: Caller,
-    /// The instance's id, or what the caller called it.
+    /// The instance's id, or the name that the caller used.
     id: String,
     stream: log::Stream,
     from: log::From,
     previous: bool,
     follow: bool,
-    /// The caller named a slot, and not an instance: it follows the slot.
+    /// True if the caller named a slot rather than an instance, and the reader follows the slot.
     of_slot: bool,
-    /// Something was read: a node that does not answer is waited for.
+    /// True once something was read: a node that does not answer is then waited for.
     begun: bool,
-    /// The instance, as it was known last.
+    /// The last known state of the instance.
     row: Option<Arc<AssignmentRow>>,
-    /// It is not known any more.
+    /// True if the instance is no longer known.
     gone: bool,
-    /// It has gone on to another instance, of which the caller does not know yet.
+    /// The next instance that is read, of which the caller has not been informed yet.
     moved: Option<Arc<AssignmentRow>>,
-    /// Why another instance is read than the caller named.
+    /// The reason for which another instance is read than the caller named.
     before: Option<String>,
-    /// Set when everything was read and nothing more comes.
+    /// Set when everything was read and nothing more is expected.
     ended: bool,
     stopping: watch::Receiver<bool>,
     _permit: Taken,
 }
 
-/// What comes after an instance in its slot.
+/// The successor of an instance in its slot.
 enum Next {
-    /// This one.
+    /// This instance.
     Is(Arc<AssignmentRow>),
-    /// There will be one, or this one goes on.
+    /// A successor is expected, or this instance continues.
     Awaited,
-    /// Nothing.
+    /// None.
     Nothing,
 }
 
@@ -67,21 +67,21 @@ fn same_slot(row: &AssignmentRow, record: &Assignment) -> bool {
     of.workload == record.workload && of.slot == record.slot && of.orphan.is_none()
 }
 
-/// The instance that came after this one.
+/// The instance after this one.
 fn after(view: &View, record: &Assignment) -> Option<Arc<AssignmentRow>> {
     let mut rows = view.assignments.iter();
     rows.find(|row| row.record.id > record.id && same_slot(row, record))
         .cloned()
 }
 
-/// The instance that came before this one, of those that are kept.
+/// The retained instance before this one.
 pub(super) fn before(view: &View, record: &Assignment) -> Option<Arc<AssignmentRow>> {
     let rows = view.assignments.iter().rev();
     let mut rows = rows.skip_while(|row| row.record.id >= record.id);
     rows.find(|row| same_slot(row, record)).cloned()
 }
 
-/// Whether an instance that has ended is to have a successor.
+/// Whether an instance that has ended will have a successor.
 fn is_to_follow(view: &View, record: &Assignment) -> bool {
     let Some(workload) = view
         .workload(&record.workload)
@@ -110,7 +110,7 @@ impl LogReader {
             bytes => bytes,
         };
         let previous = request.previous;
-        // A name and slot may mean another instance later on.
+        // A name and slot may refer to another instance later.
         let work = services.board.work();
         let row = work.assignment(&request.assignment).cloned();
         LogReader {
@@ -133,7 +133,7 @@ impl LogReader {
         }
     }
 
-    /// Reads one chunk of what an instance wrote.
+    /// Reads one chunk of an instance's output.
     async fn read(&self) -> Result<log::Chunk, Status> {
         let command = Command::ReadLog {
             assignment: self.id.clone(),
@@ -153,10 +153,10 @@ impl LogReader {
         self.row = row.or(self.row.take());
     }
 
-    /// The next chunk; `None` when the instance has ended, or all was read and nothing is waited for.
+    /// The next chunk; `None` if the instance has ended, or everything was read and nothing is waited for.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, Status> {
         while !self.ended {
-            // Asked first: what was written before it ended is read all the same.
+            // Checked first, so that output from before its end is read in any case.
             self.look();
             let mut stopping = self.stopping.clone();
             let chunk = tokio::select! {
@@ -185,7 +185,7 @@ impl LogReader {
             let over = self.gone || self.row.as_ref().is_none_or(|row| row.record.end.is_some());
             self.ended = !self.follow || self.previous || over && !self.goes_on();
             if self.moved.is_some() {
-                // The caller learns of it before anything is written there.
+                // The caller is informed before any output of it.
                 return Ok(Some(self.message(Vec::new())));
             }
             if !self.ended {
@@ -222,7 +222,7 @@ impl LogReader {
         }
     }
 
-    /// What comes after the instance, for those who follow its slot.
+    /// The successor of the instance, for readers that follow its slot.
     fn successor(&self) -> Next {
         let Some(row) = self.row.as_ref().filter(|_| self.of_slot && self.follow) else {
             return Next::Nothing;
@@ -236,7 +236,7 @@ impl LogReader {
         }
     }
 
-    /// Goes on with the instance after one that is over. False if there is none and none is to be expected.
+    /// Continues with the instance after one that is over. False if there is none and none is expected.
     fn goes_on(&mut self) -> bool {
         match self.successor() {
             Next::Nothing => false,
@@ -250,7 +250,8 @@ impl LogReader {
         }
     }
 
-    /// The instance has had one process at most: the one before is that of the instance before in its slot, on whichever node that ran.
+    /// Changes to the previous instance in the slot, on whichever node that ran, because the instance has had at most
+    /// one process.
     fn go_back(&mut self) -> Result<(), Status> {
         let row = self.row.as_ref();
         let found = row.and_then(|row| before(&self.services.board.work(), &row.record));
@@ -266,7 +267,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// It cannot be read now. Whoever follows a slot goes on with the next instance, or waits.
+    /// Handles a failed read. A reader that follows a slot continues with the next instance, or waits.
     async fn failed(&mut self, status: Status) -> Result<(), Status> {
         let passes = [Code::Unavailable, Code::FailedPrecondition, Code::NotFound].contains(&status.code());
         if self.begun && self.follow && passes {
