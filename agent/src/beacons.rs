@@ -1,4 +1,4 @@
-//! Beacons: datagrams to and from peers, at the address where probes are answered.
+//! Beacons: datagrams to and from peers, at the address of the probe server.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,48 +21,49 @@ use wyneos_core::{agent::Input, id::NodeId};
 
 use crate::driver::ToAgent;
 
-/// Beacons that wait to be sent at most; a further one is dropped, as the network might.
+/// Maximum number of beacons that wait to be sent; a further one is dropped, as the network might.
 const WAITING: usize = 256;
 
-/// A name is looked up again after this time, and may take this long.
+/// Interval between two lookups of a name, and time limit of one.
 const LOOK_UP: Duration = Duration::from_secs(60);
 const LOOKING_UP: Duration = Duration::from_millis(500);
 
-/// Beacons gather for so long before they are read: an agent has some twenty a second, and each alone would wake it up. Longer:
-/// less work; later news of whose beacons come.
+/// Time for which beacons are gathered before they are read: an agent receives some twenty per second, and each alone
+/// would wake it up. Longer: less work; later detection of changes in arrivals.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Datagrams that are read at once at most; then others have their turn, and what the socket has no room for is lost.
+/// Maximum number of datagrams that are read at once; then other work proceeds, and datagrams that the socket has no
+/// room for are lost.
 const AT_ONCE: u32 = 256;
 
-/// After an error of the socket.
+/// Delay after an error of the socket.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// What is sent where, as host:port.
+/// A beacon and its destination, as host:port.
 pub(crate) type Outgoing = mpsc::Sender<(Arc<str>, Beacon)>;
 
-/// Peers whose keys are kept at most; the plan has a few dozen.
+/// Maximum number of peers whose keys are kept; the plan has a few dozen.
 const LINKS: usize = 256;
 
-/// What beacons prove who sent them by: a key a link, which an observer makes and hands over with its probes, by mutual TLS.
+/// Keys that authenticate beacons: one per link, which an observer generates and sends with its probes, by mutual TLS.
 pub(crate) struct Links {
-    /// Of this process; this node's own keys are made of it.
+    /// Secret of this process, from which this node's own keys are derived.
     secret: [u8; 32],
-    /// Of the next beacon.
+    /// Sequence number of the next beacon.
     sequence: AtomicU64,
     peers: Mutex<BTreeMap<NodeId, Link>>,
 }
 
 #[derive(Default)]
 struct Link {
-    /// What the peer handed over, as it probes this node.
+    /// The key that the peer sent with its probes of this node.
     key: Option<[u8; 32]>,
-    /// Of its newest beacon.
+    /// Sequence number of its newest beacon.
     heard: u64,
 }
 
 impl Links {
-    /// For the process that is the agent's start `incarnation`.
+    /// Creates the keys of the process that is the agent's start `incarnation`.
     pub(crate) fn new(secret: [u8; 32], incarnation: u64) -> Links {
         Links {
             secret,
@@ -80,7 +81,7 @@ impl Links {
         blake3::keyed_hash(&self.secret, &peer.0).into()
     }
 
-    /// A peer handed its key over.
+    /// Records a key that a peer sent.
     pub(crate) fn learn(&self, peer: NodeId, key: [u8; 32]) {
         let mut peers = self.peers();
         if peers.len() < LINKS || peers.contains_key(&peer) {
@@ -88,18 +89,18 @@ impl Links {
         }
     }
 
-    /// Forgets all but those that are members.
+    /// Drops the keys of all nodes that are not members.
     pub(crate) fn keep(&self, members: &BTreeSet<NodeId>) {
         self.peers().retain(|peer, _| members.contains(peer));
     }
 
-    /// The key for a beacon to a peer: what that made itself it surely knows.
+    /// The key for a beacon to a peer: the peer certainly knows one that it generated itself.
     fn outgoing(&self, peer: NodeId) -> [u8; 32] {
         let handed_over = self.peers().get(&peer).and_then(|link| link.key);
         handed_over.unwrap_or_else(|| self.own(peer))
     }
 
-    /// Whether a beacon was sent by whom it says, and is no copy of an older one.
+    /// Whether a beacon is authentic, and not a replay of an older one.
     fn proves(&self, beacon: &Beacon, bytes: &[u8]) -> bool {
         let mut peers = self.peers();
         let handed_over = peers.get(&beacon.sender).and_then(|link| link.key);
@@ -117,7 +118,7 @@ impl Links {
     }
 }
 
-/// Sends what is asked for; ends with its asker.
+/// Starts sending queued beacons; ends when the sender is dropped.
 pub(crate) fn sending(socket: Arc<UdpSocket>, links: Option<Arc<Links>>) -> Outgoing {
     let (sender, mut queue) = mpsc::channel::<(Arc<str>, Beacon)>(WAITING);
     tokio::spawn(async move {
@@ -128,7 +129,7 @@ pub(crate) fn sending(socket: Arc<UdpSocket>, links: Option<Arc<Links>>) -> Outg
                 Err(_) => resolve(&mut known, address).await,
             };
             if let Some(to) = to {
-                // What cannot be sent is lost, as on the way.
+                // A beacon that cannot be sent is lost, as in the network.
                 let key = links.as_ref().map(|links| links.outgoing(beacon.receiver));
                 beacon.sequence = links
                     .as_ref()
@@ -155,7 +156,7 @@ async fn resolve(
     found
 }
 
-/// Hands the logic what arrives.
+/// Passes received beacons to the logic.
 pub(crate) async fn receive(
     socket: Arc<UdpSocket>,
     id: NodeId,
@@ -180,12 +181,12 @@ pub(crate) async fn receive(
                 continue;
             }
             Err(_) => {
-                // A host that refused what was sent; not every system says so.
+                // A host refused a datagram; not every system reports this.
                 sleep(BREATHER).await;
                 continue;
             }
         };
-        // Anybody can send datagrams: what is no beacon for this node is passed over.
+        // Anyone can send datagrams: one that is not a beacon for this node is ignored.
         let Ok(beacon) = beacon_in(&bytes[..length]) else {
             continue;
         };
@@ -203,7 +204,7 @@ pub(crate) async fn receive(
             address: from.to_string().into(),
             observes: beacon.observes,
         };
-        // A logic that is too busy for it learns of the next one.
+        // A logic that is too busy receives the next one.
         drop(driver.try_send(ToAgent::Fact(input)));
     }
 }

@@ -1,4 +1,4 @@
-//! Bootstrap: identity, host facts, probe server and driver, in order; and the drain.
+//! Bootstrap: identity, host facts, probe server and driver, in order; and the drain in reverse.
 
 use std::{
     io,
@@ -50,17 +50,17 @@ use crate::{
     tls::{Tls, TlsFailure},
 };
 
-/// Bytes of a call's headers at most.
+/// Maximum size of a call's headers, bytes.
 const HEADERS: u32 = 16 * 1024;
 
-/// Bytes that a peer may send ahead of what was read, of one probe and on one connection.
+/// Bytes that a peer may send ahead of the reader, per probe and per connection.
 const STREAM_WINDOW: u32 = 16 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024;
 
-/// HTTP/2 pings to whoever is connected and silent, and how long their answer may take.
+/// HTTP/2 pings to silent connections, and the time limit of their answers.
 const PING: Duration = Duration::from_secs(15);
 
-/// Peers and relays are a few dozen; a source may be a whole rack behind one address.
+/// Limits of the port for probes: peers and relays are a few dozen; a source may be a whole rack behind one address.
 const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(5),
     connections: 512,
@@ -68,13 +68,14 @@ const LIMITS: Limits = Limits {
     nobodys: Duration::from_secs(5),
 };
 
-/// Connections of peers that an agent needs in any cluster: its observers, and as many relays and reconnections.
+/// Number of connections of peers that an agent needs in any cluster: its observers, and as many relays and
+/// reconnections.
 const PEERS: usize = 32;
 
-/// The port for probes gets one in this many of the connections that the limit of open files allows.
+/// The port for probes gets one in this many of the connections that the limit of open files permits.
 const ITS_OWN: usize = 4;
 
-/// Counts what the listeners refuse.
+/// Counts refusals of the listeners.
 struct Refusals(Arc<Metrics>);
 
 impl Watch for Refusals {
@@ -84,35 +85,35 @@ impl Watch for Refusals {
     }
 }
 
-/// Ports that are tried when none is named.
+/// Number of ports that are tried if none is configured.
 const FREE_PORTS: u32 = 16;
 
-/// Why the agent could not run, or not go on.
+/// The reason for which the agent could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootError {
-    /// The identity.
+    /// The identity failed.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The certificate.
+    /// The certificate failed.
     #[error(transparent)]
     Tls(#[from] TlsFailure),
-    /// The host does not tell what every host should.
+    /// The host lacks a fact that every host should report.
     #[error(transparent)]
     Host(#[from] host::HostError),
-    /// A port.
+    /// A port could not be opened.
     #[error("{field} = {address}: cannot listen there; is another process using the port?")]
     Listen {
         /// The configuration's field.
         field: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
-    /// The limit of open files.
+    /// The limit of open files is too low.
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFew),
-    /// Something of the operating system.
+    /// An operation of the operating system failed.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
 }
@@ -131,18 +132,18 @@ impl Fatal for BootError {
 
 /// Runs an agent until it is asked to stop.
 pub(crate) fn run(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
-    // Whoever reads the log, or does not, holds up no heartbeat.
+    // The reader of the log must not delay heartbeats.
     log::aside().map_err(|error| BootError::System("start a thread for the log", error))?;
-    // One thread: an agent has little to do, and must not be in the way of its host.
+    // A single thread: an agent has little to do, and must not burden its host.
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| BootError::System("start a runtime", error))?;
     let result = runtime.block_on(boot(config, exit_with_stdin, ephemeral));
-    // What is still running (a read of standard input) does not hold the process.
+    // Blocking operations that still run (a read of standard input) do not delay the exit.
     runtime.shutdown_background();
     result
 }
 
-/// Opens what is this node's, takes stock of what is on it, serves its peers, and then drives the logic.
+/// Opens this node's files, takes stock of existing instances, serves its peers, and then drives the logic.
 async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<(), BootError> {
     let node = Node::open(&config)?;
     let sockets = Sockets::bind(config.listen).await?;
@@ -176,30 +177,30 @@ async fn boot(config: Config, exit_with_stdin: bool, ephemeral: bool) -> Result<
     Ok(())
 }
 
-/// Who this agent is.
+/// The agent's identity.
 struct Node {
-    /// Held until the end: it has the lock of the `data_dir`.
+    /// Held until the end, because it holds the lock of the `data_dir`.
     identity: Identity,
     tls: Option<Tls>,
     clock: Clock,
 }
 
 impl Node {
-    /// Opens the `data_dir`, and enters it.
+    /// Opens the `data_dir`, and makes it the working directory.
     fn open(config: &Config) -> Result<Node, BootError> {
         let identity = Identity::start(&config.data_dir)?;
         let tls = config
             .tls
             .then(|| Tls::load(&config.data_dir, identity.id))
             .transpose()?;
-        // From here on nothing is reached by the directory's name, which may be another's.
+        // From here on the directory's name is not used, because it may refer to another one.
         identity.enter(&config.data_dir)?;
         let clock = Clock::default();
         Ok(Node { identity, tls, clock })
     }
 }
 
-/// Where peers reach this agent.
+/// The sockets at which peers reach this agent.
 struct Sockets {
     listener: TcpListener,
     datagrams: UdpSocket,
@@ -220,7 +221,7 @@ impl Sockets {
     }
 }
 
-/// Finds out what the host is, and what earlier agents left on it: the logic begins with that.
+/// Determines the host's facts and the instances of earlier agents, with which the logic begins.
 fn take_stock(
     config: &Config,
     node: &Node,
@@ -268,7 +269,7 @@ fn take_stock(
     Ok((Agent::new(clock.now(), clock.wall(), core_config), instances))
 }
 
-/// Makes the directory of instances, and sets the modes of what is in the `data_dir`.
+/// Creates the directory of instances, and sets the modes of the files in the `data_dir`.
 fn set_modes(instances: &Path, contained: bool, policy: &Policy) -> Result<(), BootError> {
     let mode = instance::mode_of_instances(instances, contained);
     files::mend(Path::new("."), &|path, is_directory| {
@@ -278,7 +279,7 @@ fn set_modes(instances: &Path, contained: bool, policy: &Policy) -> Result<(), B
         .map_err(|error| BootError::System("make the directory of instances", error))
 }
 
-/// What is served to others, and what the driver tells them by.
+/// The servers, and the channels by which the driver updates them.
 struct Served {
     metrics: Arc<Metrics>,
     cluster: Arc<OnceLock<ClusterId>>,
@@ -346,8 +347,8 @@ impl Served {
     }
 }
 
-/// What each port has of the connections that the limit of open files leaves room for: the session, probes of others, supervisors and logs need
-/// descriptors, too. The limit is not raised: workloads inherit it.
+/// The share of each port in the connections that the limit of open files permits: the session, outgoing probes,
+/// supervisors and logs need descriptors, too. The limit is not raised, because workloads inherit it.
 fn shares() -> Result<descriptors::Shares, BootError> {
     let shares = descriptors::share(LIMITS.connections, ITS_OWN)?;
     if shares.main < PEERS {
@@ -375,7 +376,7 @@ fn random() -> Result<[u8; 32], BootError> {
     Ok(bytes)
 }
 
-/// Where probes are answered, and where beacons arrive: the same port.
+/// The sockets for probes and beacons, on the same port.
 async fn sockets(address: SocketAddr) -> Result<(TcpListener, UdpSocket), BootError> {
     let mut tries = if address.port() == 0 { FREE_PORTS } else { 1 };
     loop {
@@ -386,7 +387,7 @@ async fn sockets(address: SocketAddr) -> Result<(TcpListener, UdpSocket), BootEr
         tries -= 1;
         match UdpSocket::bind(chosen).await {
             Ok(datagrams) => return Ok((listener, datagrams)),
-            // Free for one protocol is not free for the other.
+            // A port that is free for one protocol may be in use for the other.
             Err(_) if tries > 0 => {}
             Err(source) => {
                 return Err(BootError::Listen {
@@ -469,7 +470,7 @@ fn facts(
     Ok((facts, means))
 }
 
-/// The host of an address with a port, without brackets.
+/// The host part of an address with a port, without brackets.
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
@@ -484,7 +485,7 @@ async fn stop_when_asked(exit_with_stdin: bool, driver: mpsc::Sender<ToAgent>) {
     drop(driver.send(ToAgent::Fact(Input::Shutdown { reason })).await);
 }
 
-/// Answers peers' probes, and tells whether a session stands.
+/// Answers peers' probes, and reports whether a session is established.
 async fn serve(
     incoming: ReceiverStream<io::Result<listener::Conn>>,
     answering: Answering,
@@ -511,7 +512,7 @@ async fn serve(
     }
 }
 
-/// Without TLS nobody can prove who they are, so a call is all the proof there is that a connection is used.
+/// Without TLS no caller can be authenticated, so a call is the only proof that a connection is used.
 fn vouch_without_tls(request: Request<()>) -> Result<Request<()>, Status> {
     if let Some(peer) = request.extensions().get::<Peer>().filter(|peer| !peer.tls) {
         peer.vouch();
@@ -519,7 +520,7 @@ fn vouch_without_tls(request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
-/// The overall health: serving while a session stands.
+/// The overall health: serving while a session is established.
 async fn report(reporter: HealthReporter, mut is_ready: watch::Receiver<bool>) {
     loop {
         let ready = *is_ready.borrow_and_update();

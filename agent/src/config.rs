@@ -11,7 +11,7 @@ use wyneos_shell::{
 
 use crate::instance::Ports;
 
-/// Addresses of coordinators; a comma separates them on the command line.
+/// Addresses of coordinators, separated by commas on the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Addresses(pub(crate) Vec<String>);
@@ -59,7 +59,7 @@ impl FromStr for UserNames {
     }
 }
 
-/// A control group by its path from the root, or `off`.
+/// A control group by its path from the root of the hierarchies, or `off`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Cgroup(pub(crate) Option<String>);
@@ -101,40 +101,40 @@ impl From<Cgroup> for String {
 }
 
 wyneos_shell::config! {
-    /// The coordinators, as host:port, comma-separated; tried in turn.
+    /// Coordinators, as host:port, comma-separated; tried in turn.
     coordinators: Addresses = Addresses(vec!["127.0.0.1:7400".to_owned()]), "coordinators", "WYNEOS_AGENT_COORDINATORS";
-    /// TLS: by the certificate that `wyneos-agent join` got; the agent, its coordinator and its peers know one another.
+    /// TLS with the certificate that `wyneos-agent join` obtained; the agent, its coordinator and its peers authenticate one another.
     tls: bool = true, "tls", "WYNEOS_AGENT_TLS", num_args = 0..=1, default_missing_value = "true";
-    /// Address to answer peers' probes on. Without TLS it must be a loopback address, unless `insecure` is set.
+    /// Address on which peers' probes are answered. Without TLS it must be a loopback address, unless `insecure` is set.
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7402)), "listen", "WYNEOS_AGENT_LISTEN";
-    /// The address that peers are told to probe, as host:port; empty: the one listened on, or, where that is every address, the one by which this host reaches the first coordinator.
+    /// Address that peers are told to probe, as host:port; empty: the address of `listen`, or, if that is a wildcard address, the one with which this host reaches the first coordinator.
     advertise: String = String::new(), "advertise", "WYNEOS_AGENT_ADVERTISE";
-    /// Address to serve Prometheus metrics on, at /metrics; "off" for none; without TLS, so it must be a loopback address, unless `insecure` is set.
+    /// Address on which Prometheus metrics are served, at /metrics; "off" for none. It is served without TLS, so it must be a loopback address, unless `insecure` is set.
     metrics_listen: Listen = Listen(None), "metrics-listen", "WYNEOS_AGENT_METRICS_LISTEN";
-    /// Directory of the node's id, incarnation, key and certificate; made if it is not there.
+    /// Directory of the node's id, incarnation, key and certificate; created if it does not exist.
     data_dir: PathBuf = PathBuf::from("/var/lib/wyneos-agent"), "data-dir", "WYNEOS_AGENT_DATA_DIR";
-    /// The node's name, 1 to 253 printable characters; empty: the host name.
+    /// Name of the node, 1 to 253 printable characters; empty: the host name.
     name: String = String::new(), "name", "WYNEOS_AGENT_NAME";
-    /// Allow addresses beyond loopback without TLS: whoever reaches them can read everything, and command everything.
+    /// Permits addresses beyond loopback without TLS: everyone who reaches them can read everything, and command everything.
     insecure: bool = false, "insecure", "WYNEOS_AGENT_INSECURE", num_args = 0..=1, default_missing_value = "true";
-    /// Ports that instances of workloads are given, as FIRST-LAST.
+    /// Range of ports that are allocated to instances of workloads, as FIRST-LAST.
     ports: Ports = Ports(20_000..=29_999), "ports", "WYNEOS_AGENT_PORTS";
-    /// Control group below which each instance has its own, as a path from the root of the hierarchies; "off" for none: then nothing limits what instances use.
+    /// Control group below which each instance has its own, as a path from the root of the hierarchies; "off" for none: the resource use of instances is then unlimited.
     cgroup: Cgroup = Cgroup(Some("wyneos".to_owned())), "cgroup", "WYNEOS_AGENT_CGROUP";
     /// Default user, by name or number, for programs of workloads whose declaration names none. An agent that is not root runs all of them as its own user.
     work_user: String = "nobody".to_owned(), "work-user", "WYNEOS_AGENT_WORK_USER";
     /// Further users, by name or number, that declarations may name; comma-separated. With root listed, everyone who may apply a declaration controls this host.
     users: UserNames = UserNames::default(), "users", "WYNEOS_AGENT_USERS";
-    /// What is logged: error, warn, info, debug or trace, or a filter such as "info,wyneos_agent=debug".
+    /// Log level (error, warn, info, debug or trace), or a filter such as "info,wyneos_agent=debug".
     log: String = "info".to_owned(), "log", "WYNEOS_AGENT_LOG";
-    /// How log lines look.
+    /// Format of log lines.
     log_format: LogFormat = LogFormat::Text, "log-format", "WYNEOS_AGENT_LOG_FORMAT";
     /// Labels of the node, as key=value, comma-separated.
     labels: Labels = Labels::default(), "labels", "WYNEOS_AGENT_LABELS";
 }
 
 impl Config {
-    /// What joining left.
+    /// The file that joining wrote.
     fn base(&self) -> Option<PathBuf> {
         let joined = self.data_dir.join("joined.toml");
         (self.tls && !wyneos_shell::files::is_missing(&joined)).then_some(joined)

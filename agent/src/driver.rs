@@ -1,4 +1,4 @@
-//! The driver: the one task that owns the agent's logic.
+//! The driver: the single task that owns the agent's logic.
 
 mod peers;
 mod transports;
@@ -39,27 +39,27 @@ use crate::{
     tls::Tls,
 };
 
-/// Facts that wait for the agent's logic at most; then sessions and probes wait.
+/// Maximum number of facts that wait for the agent's logic; beyond it sessions and probes wait.
 pub(crate) const INPUTS: usize = 1_024;
 
-/// How long the driver sleeps when no timer is set.
+/// Time for which the driver sleeps if no timer is set.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// So much by which two clocks drift apart at once is a sleep.
+/// Minimum drift between two clocks at once that indicates a suspend.
 const SLEEP: Duration = Duration::from_millis(200);
 
-/// What the driver is sent.
+/// Messages to the driver.
 pub(crate) enum ToAgent {
     /// A fact for the logic.
     Fact(Input),
-    /// A probe ended: its number, and its connection, if that can be used again.
+    /// The end of a probe: its number, and its connection, if that can be reused.
     Probed(
         NodeId,
         u64,
         ProbeOutcome,
         Option<v1::mesh_service_client::MeshServiceClient<tonic::transport::Channel>>,
     ),
-    /// A peer asks for its standing by way of this agent.
+    /// A peer asks for a standing by way of this agent.
     Question {
         cluster: ClusterId,
         question: Box<Question>,
@@ -73,7 +73,7 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) id: NodeId,
     pub(crate) sampler: Sampler,
-    /// Written to, to see whether the disk takes it.
+    /// The file that is written to test whether the disk accepts writes.
     pub(crate) touched: PathBuf,
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -90,15 +90,15 @@ pub(crate) struct Driver {
     pub(crate) state: State,
 }
 
-/// What the driver keeps between turns.
+/// State of the driver between turns.
 #[derive(Default)]
 pub(crate) struct State {
     transports: HashMap<ConnId, Transport>,
     parting: Vec<JoinHandle<()>>,
-    /// Peers' questions; those whose askers wait no longer go with the next one.
+    /// Peers' questions; abandoned ones are removed with the next one.
     questions: HashMap<u64, oneshot::Sender<Option<Standing>>>,
     asked: u64,
-    /// How far the clock that goes on while the host sleeps is ahead of that of the logic.
+    /// Lead of the clock that advances during suspend over the clock of the logic.
     ahead: Option<Duration>,
     stopped: bool,
 }
@@ -130,7 +130,7 @@ impl Driver {
         transports::part(self.state.parting).await;
     }
 
-    /// The clock that the logic runs by stands still while the host sleeps.
+    /// Detects a suspend: the clock of the logic does not advance while the host is suspended.
     fn notice_sleep(&mut self) {
         let now = self.clock.now();
         let ahead = boot_time().since(now);
@@ -181,7 +181,7 @@ impl Driver {
         self.effects();
     }
 
-    /// Carries out what the logic wants done. Nothing of it waits: for a disk, a peer, or the coordinator.
+    /// Carries out the logic's effects, without waiting for a disk, a peer, or the coordinator.
     fn effects(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             self.carry_out(effect);
@@ -226,7 +226,7 @@ impl Driver {
         }
     }
 
-    /// Shows others how the logic is now.
+    /// Publishes the present state of the logic.
     fn publish(&self) {
         self.metrics
             .member
@@ -239,7 +239,7 @@ impl Driver {
             .send_if_modified(|ready| std::mem::replace(ready, live) != live);
     }
 
-    /// Writes where the identity is kept. A disk that answers nothing holds one thread, and nothing else.
+    /// Writes to the directory of the identity. A stalled disk blocks one thread, and nothing else.
     fn touch_disk(&self) {
         let (path, sender) = (self.touched.clone(), self.sender.clone());
         tokio::task::spawn_blocking(move || {
@@ -262,7 +262,7 @@ impl Driver {
         if let Ok(own) = host::own() {
             self.metrics.own(&own);
         }
-        // Read here, not by a timer: a heartbeat tells the time of its making.
+        // Read here, and not by a timer, so that a heartbeat carries the time of its creation.
         let now = self.clock.now();
         self.core.handle(now, Input::WallClock(self.clock.wall()));
         self.core.handle(now, Input::Measured(reading));
@@ -276,7 +276,7 @@ impl Driver {
                 session,
                 address,
             } => {
-                // The first cluster stays: probes of another one are answered with an error.
+                // The first cluster is kept: probes from another one are answered with an error.
                 let known = self.cluster.get_or_init(|| cluster);
                 if *known != cluster {
                     tracing::warn!(%known, %cluster, "the coordinator is of another cluster than the one that this agent joined first: is `coordinators` right?");

@@ -1,4 +1,4 @@
-//! Who this agent is: the node's id and the incarnation, from its disk.
+//! The agent's identity: the node's id and the incarnation, from its disk.
 
 use std::{
     fs::{self, File},
@@ -17,20 +17,20 @@ use wyneos_shell::{
 
 use crate::incarnation::{self, Failure};
 
-/// Where starts are counted that the disk does not take; gone with the host's next start.
+/// Directory in which starts are counted that the disk does not accept; cleared when the host boots.
 const MEMORY: &str = "/run/wyneos-agent";
 
-/// Why the identity cannot be had.
+/// The reason for which the identity is not available.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// A file failed.
     #[error("{}: cannot {what}", .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
     /// Other users control the directory.
@@ -47,18 +47,18 @@ pub(crate) enum IdentityError {
     Uncounted {
         /// The file of the count.
         path: PathBuf,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
     /// The directory is not the one that was locked.
     #[error("{}: it was moved or replaced as the agent started; start it again", .0.display())]
     Moved(PathBuf),
-    /// A file holds something else than it should.
+    /// A file has unexpected contents.
     #[error("{}: {reason}", .path.display())]
     Damaged {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The fault and the remedy.
         reason: &'static str,
     },
 }
@@ -74,11 +74,11 @@ impl Fatal for IdentityError {
     }
 }
 
-/// Who this agent is. The directory is locked as long as this lives.
+/// The agent's identity. The directory is locked as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: NodeId,
-    /// This start made the id: nothing was ever done by it.
+    /// True if this start created the id, so that no instance was ever begun under it.
     pub(crate) is_new: bool,
     pub(crate) incarnation: u64,
     lock: File,
@@ -92,7 +92,7 @@ fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> IdentityErro
     }
 }
 
-/// Bytes of a file that holds an id; more is none.
+/// Maximum size of a file that contains an id, bytes.
 const ID: u64 = 4096;
 
 fn read(path: &Path) -> Result<Option<String>, IdentityError> {
@@ -103,7 +103,7 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-/// The node's id, kept in `directory`, which exists; made when it is asked for first, and whether that was now.
+/// The node's id in `directory`, which exists; created at the first call, and whether that was this one.
 pub(crate) fn node_id(directory: &Path) -> Result<(NodeId, bool), IdentityError> {
     let path = directory.join("node-id");
     match read(&path)? {
@@ -133,11 +133,11 @@ pub(crate) fn is_in_use(directory: &Path) -> bool {
 }
 
 impl Identity {
-    /// The identity kept in `directory`; made at the first start. Counts one start more.
+    /// Loads the identity in `directory`, creates it at the first start, and counts the start.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
         rights::check(directory)?;
         files::make_dir(directory, 0o711).map_err(failed(directory, "make the data_dir"))?;
-        // Whoever may write above may have made it first.
+        // A user who may write above it may have created it first.
         rights::check(directory)?;
         let lock_path = directory.join("lock");
         let lock = files::open_lock(&lock_path, 0o600).map_err(failed(&lock_path, "open it"))?;
@@ -168,7 +168,7 @@ impl Identity {
         })
     }
 
-    /// Has this process be in the directory, which it reaches from then on whatever its name.
+    /// Makes the directory the working directory, which this process can reach from then on whatever its name.
     pub(crate) fn enter(&self, directory: &Path) -> Result<(), IdentityError> {
         std::env::set_current_dir(directory).map_err(failed(directory, "enter it"))?;
         let found = fs::metadata("lock").and_then(|found| Ok((found, self.lock.metadata()?)));

@@ -1,12 +1,14 @@
-//! The count of an agent's starts, on its disk: written before anything else, also when the disk is full.
+//! The number of an agent's starts, on its disk: written before anything else, also when the disk is full.
 //!
-//! A disk that takes no writes any more (a file system that was remounted read-only after an error) must not end an agent's work: such a start has a number as
-//! well, kept in memory until the host is started again. No number is ever used twice: the first start of an agent on a host that was started
-//! anew leaves out [`RESERVE`] numbers, which are those that starts on such a disk may have had.
+//! A disk that accepts no more writes (a file system that was remounted read-only after an error) must not end an
+//! agent's work: such a start has a number as well, kept in memory until the host is restarted. No number is ever used
+//! twice: the first start of an agent after the host booted skips [`RESERVE`] numbers, which starts on such a disk may
+//! have used.
 //!
-//! The file has two slots of a block each, which are written in turn, in place: the room for both is taken when the file is made. The slot that
-//! holds the newest number is never the one that is written, so that a crash leaves that number or the next one. Each has a checksum. A file that
-//! holds nothing but a number, as an operator writes it, is read as well.
+//! The file has two slots of a block each, which are written alternately, in place: the room for both is allocated when
+//! the file is created. The slot with the newest number is never the one that is written, so that a crash leaves that
+//! number or the next one. Each has a checksum. A file that contains only a number, as an operator writes it, is
+//! accepted as well.
 
 use std::{
     fs::{self, File},
@@ -20,44 +22,45 @@ use wyneos_shell::files;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a slot: a block, so that a write that is cut off leaves the other slot as it was.
+/// Size of a slot, bytes: a block, so that an interrupted write leaves the other slot unchanged.
 const SLOT: usize = 4096;
 
-/// Bytes of the file that are read; more is no count.
+/// Maximum size of the file, bytes.
 const MOST: u64 = 4 * SLOT as u64;
 
-/// Numbers for starts that the disk does not take, from one start of the host to the next. More: an agent can be restarted more often meanwhile.
+/// Numbers reserved for starts that the disk does not accept, between two boots of the host. Higher: an agent can be
+/// restarted more often meanwhile.
 pub(crate) const RESERVE: u64 = 64;
 
 /// A start of the agent.
 #[derive(Debug)]
 pub(crate) struct Start {
-    /// Its number.
+    /// Number of the start.
     pub(crate) number: u64,
-    /// Why the disk does not have the number; `None` where it does.
+    /// The reason for which the disk does not contain the number; `None` if it does.
     pub(crate) unwritten: Option<io::Error>,
 }
 
-/// A number, and the start of the host in which it was given; `None` where that is not known.
+/// A number, and the boot of the host in which it was assigned; `None` if that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Given {
     number: u64,
     life: Option<String>,
 }
 
-/// Why the number cannot be counted up.
+/// The reason for which the number cannot be increased.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The file holds no number.
+    /// The file contains no number.
     Damaged,
-    /// It cannot be read.
+    /// The file cannot be read.
     Read(io::Error),
-    /// It cannot be written.
+    /// The file cannot be written.
     Write(io::Error),
 }
 
-/// Counts one start more. The number is on the disk when this returns; or, where the disk does not take it, in `memory`, a file that the host loses
-/// when it is started again.
+/// Counts a start. When this returns, the number is on the disk, or, if the disk does not accept it, in `memory`, a
+/// file that is cleared when the host boots.
 pub(crate) fn next(path: &Path, memory: &Path) -> Result<Start, Failure> {
     next_in(path, memory, life(), overwrite)
 }
@@ -81,7 +84,7 @@ fn next_in(
         Err(error) => return Err(Failure::Read(error)),
     };
     let Some(slots) = slots(&bytes) else {
-        // As an operator writes it: the next one is exactly what was meant.
+        // As an operator writes it: the next number is exactly the intended one.
         let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Damaged)?;
         let before: u64 = text.trim().parse().map_err(|_| Failure::Damaged)?;
         let number = before.saturating_add(1);
@@ -89,7 +92,8 @@ fn next_in(
         return Ok(written(number));
     };
     let newest = slots.iter().flatten().max().ok_or(Failure::Damaged)?;
-    // Which numbers were given since the disk took the newest one: known in the same start of the host, from what is remembered, if that can be read.
+    // The numbers that were assigned since the disk accepted the newest one: known within the same boot of the host,
+    // from the memory, if that can be read.
     let remembered = match files::read(memory, MOST) {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(None),
         Err(_) => None,
@@ -103,11 +107,11 @@ fn next_in(
     let number = highest.saturating_add(step);
     let into = usize::from(slots[0].as_ref() == Some(newest));
     let Err(error) = overwrite(path, into, &given(number)) else {
-        // From here on the disk knows more than the memory.
+        // From here on the disk is newer than the memory.
         drop(fs::remove_file(memory));
         return Ok(written(number));
     };
-    // A disk that takes writes leaves out as many numbers as may have been given without it.
+    // A disk that accepts writes skips as many numbers as may have been assigned without it.
     if !all_known || number >= newest.number.saturating_add(RESERVE) {
         return Err(Failure::Write(error));
     }
@@ -131,16 +135,17 @@ fn written(number: u64) -> Start {
     }
 }
 
-/// Which start of the host this is; of a container, which start of that: what is kept in memory is gone with it.
+/// Identity of the host's boot, or of the container's start: the memory is cleared with it.
 fn life() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let first = fs::read_to_string("/proc/1/stat").ok()?;
-    // proc_pid_stat(5), field 22: when it was started. The name may have spaces and parentheses; what follows the last of those has none.
+    // proc_pid_stat(5), field 22: the start time. The name may contain spaces and parentheses; the fields after the
+    // last of those do not.
     let started: u64 = first.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
     Some(format!("{}/{started}", boot.trim()))
 }
 
-/// What a slot holds: a line, then spaces to its end.
+/// The contents of a slot: a line, then spaces to its end.
 fn slot(given: &Given) -> Vec<u8> {
     let mut text = format!("incarnation {:020}", given.number);
     if let Some(life) = &given.life {
@@ -152,7 +157,7 @@ fn slot(given: &Given) -> Vec<u8> {
     bytes
 }
 
-/// The numbers of both slots; `None` for one that was cut off in the writing. No slots at all in a file of another length.
+/// The numbers of both slots; `None` for one whose write was interrupted. No slots at all in a file of another length.
 fn slots(bytes: &[u8]) -> Option<[Option<Given>; 2]> {
     if bytes.len() != 2 * SLOT {
         return None;
@@ -184,7 +189,7 @@ fn make(path: &Path, given: &Given) -> io::Result<()> {
 fn overwrite(path: &Path, into: usize, given: &Given) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
     if file.metadata()?.nlink() > 1 {
-        // Made of links to another directory's files: that one's count stays what it is.
+        // A file that is linked to another directory's: that one's count must not change.
         return make(path, given);
     }
     file.write_all_at(&slot(given), (into * SLOT) as u64)?;

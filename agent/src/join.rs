@@ -1,4 +1,4 @@
-//! `wyneos-agent join`: a certificate, and a configuration, from a token.
+//! `wyneos-agent join`: obtains a certificate, and writes a configuration, with a token.
 
 use std::{
     io,
@@ -32,16 +32,17 @@ use crate::{
     tls::{self, TlsFailure},
 };
 
-/// How long joining may take.
+/// Time limit for joining.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The port on which an agent answers its peers.
 const PORT: u16 = 7402;
 
-/// What to join, and as what.
+/// The cluster to join, and the node's identity.
 #[derive(Args)]
 pub(crate) struct Join {
-    /// The agent's configuration file (TOML), for what is not said here: `coordinators`, of which the first is joined, `data_dir`, `name`, `listen` and `advertise`.
+    /// The agent's configuration file (TOML), for options that are not given here: `coordinators`, of which the first
+    /// is joined, `data_dir`, `name`, `listen` and `advertise`.
     #[arg(long, env = "WYNEOS_AGENT_CONFIG")]
     config: Option<PathBuf>,
     /// The coordinator, as host:port.
@@ -50,24 +51,27 @@ pub(crate) struct Join {
     /// The join token, as `wynectl token create` printed it. WYNEOS_JOIN_TOKEN keeps it out of the list of processes.
     #[arg(long, env = "WYNEOS_JOIN_TOKEN", hide_env_values = true)]
     token: String,
-    /// Directory of the node's id, its key and its certificate; made if it is not there [default: /var/lib/wyneos-agent].
+    /// Directory of the node's id, its key and its certificate; created if it does not exist [default:
+    /// /var/lib/wyneos-agent].
     #[arg(long, env = "WYNEOS_AGENT_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// The node's name; else the host name.
+    /// Name of the node; otherwise the host name.
     #[arg(long)]
     name: Option<String>,
-    /// Address to answer peers on; else port 7402 of every address, or of loopback when the coordinator is there.
+    /// Address on which peers are answered; otherwise port 7402 of every address, or of loopback if the coordinator is
+    /// there.
     #[arg(long)]
     listen: Option<SocketAddr>,
-    /// The address that peers are told to probe, as host:port; else the one by which this host reaches the coordinator.
+    /// Address that peers are told to probe, as host:port; otherwise the one with which this host reaches the
+    /// coordinator.
     #[arg(long)]
     advertise: Option<String>,
 }
 
-/// The same, with what the configuration file says of it.
+/// The same, combined with the configuration file.
 struct Plan<'a> {
     token: &'a str,
-    /// The configuration file, where nothing that it says was overruled.
+    /// The configuration file, if none of its options was overridden.
     config: Option<&'a Path>,
     coordinator: String,
     data_dir: PathBuf,
@@ -104,46 +108,46 @@ impl Join {
     }
 }
 
-/// Why joining failed.
+/// The reason for which joining failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {
-    /// The configuration file.
+    /// The configuration file is invalid.
     #[error(transparent)]
     Config(#[from] BadConfig),
-    /// The token.
+    /// The token is invalid.
     #[error("--token")]
     Token(#[from] BadToken),
-    /// The host.
+    /// The host's facts cannot be read.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The node's id.
+    /// The node's id is not available.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The credentials.
+    /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] TlsFailure),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A key could not be made.
+    /// A key could not be generated.
     #[error("cannot make a key: {0}")]
     Key(String),
     /// A file failed.
     #[error("{}: cannot write it", .0.display())]
     File(PathBuf, #[source] io::Error),
-    /// This host's clock cannot be right: no certificate would hold by it.
+    /// This host's clock is implausible: no certificate would be valid by it.
     #[error(transparent)]
     Clock(#[from] Behind),
-    /// No connection.
+    /// There is no connection.
     #[error("{}; is it the coordinator that gave out the token?", client::describe(.0))]
     Connect(ConnectError),
     /// The coordinator refused.
     #[error("the coordinator refused: {0}")]
     Refused(String),
-    /// No answer.
+    /// There was no answer in time.
     #[error("no answer from {0} within {PATIENCE:?}")]
     Late(String),
-    /// Something of the operating system.
+    /// An operation of the operating system failed.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
 }
@@ -160,7 +164,8 @@ impl Fatal for JoinError {
     }
 }
 
-/// What joining leaves for `wyneos-agent run`, under what files, the environment and flags say.
+/// The configuration that joining writes for `wyneos-agent run`, with a lower precedence than files, the environment
+/// and flags.
 #[derive(Deserialize, Serialize)]
 struct Joined {
     coordinators: Vec<String>,
@@ -169,7 +174,7 @@ struct Joined {
     name: String,
 }
 
-/// Joins: again if it has joined before, which changes nothing but the certificate. In a directory that is there root acts as its owner.
+/// Joins; repeating it changes only the certificate. In an existing directory root acts as its owner.
 pub(crate) fn run(join: &Join) -> Result<(), Told> {
     let plan = join.plan().map_err(|error| Told::of(&error))?;
     let directory = &plan.data_dir;
@@ -188,7 +193,7 @@ fn block_on(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
     runtime.block_on(enroll(join, data_dir))
 }
 
-/// The key of this agent; made when it joins first, and kept.
+/// The key of this agent; generated when it first joins, and kept.
 fn key(data_dir: &Path) -> Result<PrivateKeyDer<'static>, JoinError> {
     let path = tls::folder(data_dir).join("key.pem");
     if !files::is_missing(&path) {
@@ -202,7 +207,7 @@ fn key(data_dir: &Path) -> Result<PrivateKeyDer<'static>, JoinError> {
         });
     }
     let key = identity::new_key().map_err(|error| JoinError::Key(error.to_string()))?;
-    // Before it is certified: when the answer is lost, the next attempt is for the same key.
+    // Before it is certified: if the answer is lost, the next attempt is for the same key.
     let folder = tls::folder(data_dir);
     let made = files::make_dir(&folder, 0o700);
     made.map_err(|error| JoinError::File(folder, error))?;
@@ -279,7 +284,7 @@ async fn enroll(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
     Ok(())
 }
 
-/// Where the agent answers, and where its peers are told that it does.
+/// The listen address, and the address that peers are told.
 fn addresses(join: &Plan<'_>) -> (SocketAddr, String) {
     let way = way_to(&join.coordinator);
     let near = way.is_some_and(|address| address.is_loopback());
@@ -291,16 +296,16 @@ fn addresses(join: &Plan<'_>) -> (SocketAddr, String) {
         Some(address) if near => SocketAddr::new(address, PORT),
         _ => SocketAddr::new(any, PORT),
     });
-    // Where it was not said, the agent finds out by what it listens on: that may be configured otherwise.
+    // If it was not given, the agent determines it from its listen address, which may be configured otherwise.
     (listen, join.advertise.clone().unwrap_or_default())
 }
 
-/// The address that peers are told to probe, of an agent that listens on `bound`: the one that is configured; else the one that it listens on, or,
-/// where that is every address, the one by which this host reaches the coordinator.
+/// The address that peers are told to probe, for an agent that listens on `bound`: the configured one; otherwise the
+/// one that it listens on, or, for a wildcard address, the one with which this host reaches the coordinator.
 pub(crate) fn advertised(config: &Config, bound: SocketAddr) -> String {
     let left = files::read_named_text(&config.data_dir.join("joined.toml"), files::TEXT).ok();
     let left: Option<Joined> = left.and_then(|left| toml::from_str(&left).ok());
-    // What joining found out by itself was for the port that it wrote beside it, of every address.
+    // The address that joining determined was for the port written beside it, of every address.
     let is_found = |left: &Joined| {
         let address = left.advertise.parse::<SocketAddr>();
         left.listen.ip().is_unspecified() && address.is_ok_and(|address| address.port() == left.listen.port())
@@ -321,7 +326,7 @@ pub(crate) fn advertised(config: &Config, bound: SocketAddr) -> String {
     }
 }
 
-/// The address by which this host reaches the coordinator. Nothing is sent.
+/// The address with which this host reaches the coordinator. Nothing is sent.
 fn way_to(coordinator: &str) -> Option<IpAddr> {
     use std::net::ToSocketAddrs as _;
     let to = coordinator.to_socket_addrs().ok()?.next()?;
@@ -359,13 +364,13 @@ mod tests {
         assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
         // The coordinator is on this host.
         assert_eq!(at("0.0.0.0:7500", ""), "127.0.0.1:7500");
-        // Earlier versions wrote what they had found out on joining, for the port that they wrote beside it.
+        // Earlier versions wrote the address that they determined when joining, for the port written beside it.
         let left = "coordinators = []\nlisten = \"0.0.0.0:7402\"\nadvertise = \"10.0.0.5:7402\"\nname = \"one\"\n";
         std::fs::write(directory.path().join("joined.toml"), left).unwrap();
         assert_eq!(at("0.0.0.0:7402", "10.0.0.5:7402"), "10.0.0.5:7402");
         assert_eq!(at("0.0.0.0:7500", "10.0.0.5:7402"), "127.0.0.1:7500");
         assert_eq!(at("0.0.0.0:7500", "edge.example:80"), "edge.example:80");
-        // What was given by hand on joining stands.
+        // An address that was given when joining remains.
         std::fs::write(
             directory.path().join("joined.toml"),
             left.replace("10.0.0.5:7402", "edge.example:80"),

@@ -32,7 +32,7 @@ use crate::{
 
 /// The WyneOS agent of one machine.
 ///
-/// Exit codes: 0 ended as asked; 1 failed while running; 2 wrong arguments; 64 the configuration cannot be used.
+/// Exit codes: 0 ended as requested; 1 failed while running; 2 invalid arguments; 64 the configuration cannot be used.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -44,34 +44,35 @@ struct Cli {
 enum Command {
     /// Runs the agent until SIGTERM or SIGINT.
     Run(Box<Run>),
-    /// Joins a cluster: gets a certificate by a join token, and leaves what `run` needs. Joining again is harmless.
+    /// Joins a cluster: obtains a certificate with a join token, and writes the configuration that `run` needs. Joining
+    /// again is harmless.
     Join(Box<Join>),
     /// Runs one instance of a workload; started by the agent.
     #[command(hide = true)]
     Supervise(Supervise),
-    /// Is the first process of an instance's namespaces; started by its supervisor.
+    /// Runs as the first process of an instance's namespaces; started by its supervisor.
     #[command(hide = true)]
     Init(Init),
     /// Runs a health check's program; started by its supervisor.
     #[command(hide = true)]
     Check(Check),
-    /// Becomes an instance's program; started by its supervisor.
+    /// Executes an instance's program; started by its supervisor.
     #[command(hide = true)]
     Exec(Exec),
 }
 
 #[derive(Args)]
 struct Run {
-    /// Configuration file (TOML). The environment wins over it, and flags over both.
+    /// Configuration file (TOML). The environment takes precedence over it, and flags over both.
     #[arg(long, env = "WYNEOS_AGENT_CONFIG")]
     config: Option<PathBuf>,
-    /// Checks the configuration, prints what would be in effect, and ends.
+    /// Validate the configuration, print the effective one, and exit.
     #[arg(long)]
     check: bool,
-    /// Ends at the end of standard input, too.
+    /// Exit at the end of standard input, too.
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
-    /// Instances end soon after the agent.
+    /// End instances soon after the agent.
     #[arg(long, hide = true)]
     ephemeral: bool,
     #[command(flatten)]

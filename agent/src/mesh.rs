@@ -1,4 +1,4 @@
-//! Probes: answering those of peers, and sending ours.
+//! Probes: answering those of peers, and sending our own.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,7 +31,7 @@ use wyneos_shell::listener::Peer;
 
 use crate::{beacons::Links, driver::ToAgent, tls::Tls};
 
-/// How long a peer's question may take; the logic forgets it by then.
+/// Time limit for a peer's question, after which the logic forgets it.
 const QUESTION: Duration = Duration::from_secs(3);
 
 /// Answers peers' probes.
@@ -41,10 +41,10 @@ pub(crate) struct Answering {
     pub(crate) incarnation: u64,
     /// Set by the first session.
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
-    /// Where this node is in the network.
+    /// Network coordinate of this node.
     pub(crate) coordinate: watch::Receiver<Coordinate>,
     pub(crate) driver: mpsc::Sender<ToAgent>,
-    /// With TLS: who may ask.
+    /// With TLS: the nodes that may call.
     pub(crate) members: Option<watch::Receiver<Members>>,
     /// With TLS: the keys of the links.
     pub(crate) links: Option<Arc<Links>>,
@@ -54,7 +54,7 @@ pub(crate) struct Answering {
 pub(crate) type Members = Arc<BTreeSet<NodeId>>;
 
 impl Answering {
-    /// With TLS: whoever asks is who it says, and one that this node knows.
+    /// With TLS: verifies the caller's claimed identity, and that this node knows it.
     fn knows<T>(&self, request: &Request<T>, field: &str, claimed: &str) -> Result<(), Status> {
         let Some(members) = &self.members else {
             return Ok(());
@@ -123,7 +123,7 @@ impl MeshService for Answering {
             question: Box::new(question),
             answer,
         };
-        // An agent that is too busy for it has none; the asker turns to another one.
+        // An agent that is too busy does not relay; the asker tries another one.
         let sent = self.driver.try_send(question);
         sent.map_err(|_| Status::unavailable("this agent is busy; ask another one"))?;
         let standing = timeout(QUESTION, answered).await.ok().and_then(Result::ok).flatten();
@@ -141,13 +141,13 @@ impl MeshService for Answering {
 
 type Client = MeshServiceClient<Channel>;
 
-/// Connections to peers, one a target; at most as many as the plan has targets.
+/// Connections to peers, one per target; at most as many as the plan has targets.
 #[derive(Default)]
 pub(crate) struct Peers {
     clients: HashMap<NodeId, (Arc<str>, Option<Client>)>,
 }
 
-/// A probe that is to be sent.
+/// A probe to send.
 pub(crate) struct Probe {
     pub(crate) cluster: ClusterId,
     pub(crate) observer: NodeId,
@@ -156,7 +156,7 @@ pub(crate) struct Probe {
     pub(crate) sequence: u64,
     pub(crate) timeout: Duration,
     pub(crate) tls: Option<Tls>,
-    /// Proves who sends beacons on this link.
+    /// Authenticates the sender of beacons on this link.
     pub(crate) beacon_key: Option<[u8; 32]>,
 }
 
@@ -170,7 +170,7 @@ impl Peers {
         });
     }
 
-    /// The connection to a peer, if there is one that no probe uses; the probe gives it back.
+    /// Takes the connection to a peer, if there is one that no probe uses; the probe returns it.
     pub(crate) fn take(&mut self, probe: &Probe) -> Option<Client> {
         let fresh = || (Arc::clone(&probe.address), None);
         let (address, client) = self.clients.entry(probe.target).or_insert_with(fresh);
@@ -180,7 +180,7 @@ impl Peers {
         client.take()
     }
 
-    /// Takes a connection back after a probe; of several that are under way to one peer the last that is of use is kept.
+    /// Returns a connection after a probe; of several to one peer the last usable one is kept.
     pub(crate) fn give_back(&mut self, target: NodeId, client: Option<Client>) {
         if let (Some((_, place)), Some(client)) = (self.clients.get_mut(&target), client) {
             *place = Some(client);
@@ -188,7 +188,7 @@ impl Peers {
     }
 }
 
-/// A question for a standing, to be sent to a peer.
+/// A question for a standing, to send to a peer.
 pub(crate) struct Ask {
     pub(crate) cluster: ClusterId,
     pub(crate) via: NodeId,
@@ -199,14 +199,14 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// Asks over a connection of its own: this is rare. `None` when nothing came of it.
+    /// Asks over a separate connection, because this is rare. `None` without a result.
     pub(crate) async fn send(self) -> Option<Standing> {
         let ask = async {
             let mut client = connect(&self.address, self.via, self.tls.as_ref()).await.ok()?;
             let (asker, own) = (self.question.asker, self.question.path.is_empty());
             let request = convert::ask_out(self.cluster, self.via, self.question);
             let answer = client.ask(request).await.ok()?.into_inner();
-            // An agent of an earlier version takes every question for its caller's.
+            // An agent of an earlier version answers every question for its caller.
             let is_of_asker = answer.asker_id == asker.to_string() || (own && answer.asker_id.is_empty());
             convert::standing_in(answer.standing.filter(|_| is_of_asker)?).ok()
         };
@@ -215,11 +215,11 @@ impl Ask {
 }
 
 impl Probe {
-    /// Sends the probe: what came of it, and the connection when it can be used again. The time to connect is not part of
+    /// Sends the probe; returns its result, and the connection if it can be reused. The time to connect is not part of
     /// the round-trip time, but part of the time-out.
     pub(crate) async fn send(self, client: Option<Client>) -> (ProbeOutcome, Option<Client>) {
         let attempt = async {
-            // A connection that stood may have been ended since: that says nothing of who is there now.
+            // An existing connection may have been ended since: that says nothing about the present peer.
             if let Some(client) = client
                 && let Some(answered) = self.ask(client).await
             {
@@ -235,7 +235,7 @@ impl Probe {
             .unwrap_or((ProbeOutcome::Failed(LinkFailure::Late), None))
     }
 
-    /// Asks over a connection; `None` when that is of no use any more.
+    /// Probes over a connection; `None` if it is no longer usable.
     async fn ask(&self, mut client: Client) -> Option<(ProbeOutcome, Option<Client>)> {
         let subject_id = self.target.to_string();
         let request = v1::ProbeRequest {
@@ -252,7 +252,7 @@ impl Probe {
                 let answer = answer.into_inner();
                 let right = answer.sequence == self.sequence && answer.subject_id == subject_id;
                 let outcome = if right {
-                    // One that makes no sense is no reason to doubt the answer.
+                    // An invalid coordinate is no reason to doubt the answer.
                     let coordinate = answer.coordinate.and_then(|told| convert::coordinate_in(told).ok());
                     ProbeOutcome::Answered(took, coordinate)
                 } else {
@@ -261,7 +261,7 @@ impl Probe {
                 Some((outcome, right.then_some(client)))
             }
             Err(status) if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) => None,
-            // Who is there proved by its certificate that it is the one; it has not heard yet that this one may ask.
+            // The peer proved its identity with its certificate; it does not know yet that this node may probe it.
             Err(status) if status.code() == Code::PermissionDenied && self.tls.is_some() => {
                 Some((ProbeOutcome::Answered(sent.elapsed(), None), Some(client)))
             }
@@ -270,7 +270,7 @@ impl Probe {
     }
 }
 
-/// Connects; when that fails, what it says of who is there.
+/// Connects; on failure, returns the conclusion about the peer.
 async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Client, ProbeOutcome> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| FAILED)?;
     let tls = tls.map(|tls| tls.to_node(node)).transpose();
@@ -289,19 +289,19 @@ async fn connect(address: &str, node: NodeId, tls: Option<&Tls>) -> Result<Clien
     Ok(MeshServiceClient::new(channel).max_decoding_message_size(limits::PROBE))
 }
 
-/// A probe of which nothing else is known.
+/// A failed probe without further information.
 const FAILED: ProbeOutcome = ProbeOutcome::Failed(LinkFailure::Other);
 
-/// What an error of a connection says of who is there, if anything.
+/// The conclusion about the peer from a connection error, if any.
 fn meaning(error: &io::Error) -> Option<ProbeOutcome> {
     match error.kind() {
         ErrorKind::ConnectionRefused => Some(ProbeOutcome::Refused),
-        // What a firewall on this host forbids is told as a permission.
+        // A connection that a firewall on this host forbids is reported as a permission error.
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::PermissionDenied => {
             Some(ProbeOutcome::Failed(LinkFailure::Unreachable))
         }
         ErrorKind::TimedOut => Some(ProbeOutcome::Failed(LinkFailure::Late)),
-        // As TLS tells of a certificate.
+        // The kind of a TLS error about a certificate.
         ErrorKind::InvalidData => Some(ProbeOutcome::Failed(LinkFailure::Mistaken)),
         _ => None,
     }

@@ -87,7 +87,7 @@ impl Metrics {
         (Arc::new(metrics), Arc::new(registry))
     }
 
-    /// Notes a probe's end.
+    /// Counts a probe's result.
     pub(crate) fn probe(&self, outcome: ProbeOutcome) {
         match outcome {
             ProbeOutcome::Answered(rtt, _) => self.probe_seconds.observe(rtt.as_secs_f64()),
@@ -95,7 +95,7 @@ impl Metrics {
         }
     }
 
-    /// Notes what this process uses.
+    /// Updates the resource use of this process.
     pub(crate) fn own(&self, own: &Own) {
         self.memory.set(own.rss_bytes as i64);
         self.cpu.set(own.cpu_seconds);

@@ -1,12 +1,12 @@
-//! Which modes what lies in the agent's data_dir has.
+//! Modes of the files in the agent's data_dir.
 
 use std::path::Path;
 
-/// The mode of what is at a path below the data_dir; `None` for what an instance's program has made in its own directory, and for a key: one
-/// that others could read is refused instead of being made to look as if nobody had.
+/// The mode of a path below the data_dir; `None` for files that an instance's program has created in its own directory,
+/// and for a key: a key that others could read is refused, rather than corrected silently.
 ///
-/// Directories that an instance's user passes through are 0711: passed, and not listed. `instances` is the mode of the directory of instances, which
-/// depends on what this host can contain.
+/// Directories that an instance's user passes through are 0711: passed, and not listed. `instances` is the mode of the
+/// directory of instances, which depends on the host's means of containment.
 pub(crate) fn mode_of(path: &Path, is_directory: bool, instances: u32) -> Option<u32> {
     let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     match (parts.as_slice(), is_directory) {

@@ -13,17 +13,18 @@ use wyneos_core::{agent::Input, coordinator::Message, limits, node::ConnId};
 
 use crate::{driver::ToAgent, tls::Tls};
 
-/// Messages that wait for the coordinator at most; then the transport is closed: it does not read.
+/// Maximum number of messages that wait for the coordinator; beyond it the transport is closed, because the coordinator
+/// does not read.
 pub(crate) const OUTBOUND: usize = 64;
 
-/// How long a connection may take to be made.
+/// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// HTTP/2 pings, also while nothing is said: the network may be gone without a sign.
+/// HTTP/2 pings, also on an idle connection: the network may fail without a sign.
 const PING: Duration = Duration::from_secs(5);
 const PONG: Duration = Duration::from_secs(5);
 
-/// Runs one transport to `address` until it ends; what happens is told to the driver.
+/// Runs one transport to `address` until it ends; events are sent to the driver.
 pub(crate) async fn run(
     conn: ConnId,
     address: String,
@@ -57,7 +58,7 @@ async fn exchange(
     let undated = client::Undated::default();
     let channel = client::open_noting(&endpoint, tls.as_ref(), &undated).await;
     let told_or = |otherwise: String| match (undated.take(), own) {
-        // Renewal knows a way on.
+        // Renewal can recover from this.
         (true, Some(own)) => own.refused(),
         _ => otherwise,
     };
@@ -96,7 +97,8 @@ async fn exchange(
                 .send(ToAgent::Fact(Input::Message { conn, message }))
                 .await
                 .map_err(gone)?,
-            // A newer coordinator may say what this agent does not know; what it must do is in what it knows.
+            // A newer coordinator may send messages that this agent does not know; everything mandatory is in those
+            // that it knows.
             Err(error) => tracing::warn!(%error, "a message of the coordinator is not valid and was ignored"),
         }
     }

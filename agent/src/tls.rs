@@ -1,4 +1,4 @@
-//! Who this agent is to others: its certificate, the CAs that it trusts, and their renewal.
+//! The agent's identity towards others: its certificate, the CAs that it trusts, and their renewal.
 
 use std::{
     io,
@@ -29,36 +29,36 @@ use wyneos_shell::{
 
 use crate::metrics::Metrics;
 
-/// Renewals are looked at this often at most: a clock may jump, and a machine sleep.
+/// Maximum interval between two checks for a renewal: a clock may jump, and a machine be suspended.
 const LOOK: Duration = Duration::from_secs(600);
 
-/// Time between two attempts at most while the certificate does not hold; they begin with [`AGAIN`] and double.
+/// Maximum time between two attempts while the certificate is not valid; they begin with [`AGAIN`] and double.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Between two attempts to write down a certificate that the disk did not take.
+/// Delay between two attempts to write a certificate that the disk did not accept.
 const WRITE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Time between two renewals at least.
+/// Minimum time between two renewals.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How long an attempt at a renewal may take.
+/// Time limit for an attempt at a renewal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there are no credentials.
+/// The reason for which there are no credentials.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFailure {
-    /// It has not joined.
+    /// The agent has not joined.
     #[error("{}: no certificate there: join first, with `wyneos-agent join`; or go without TLS on loopback, with --tls false", .0.display())]
     NotJoined(PathBuf),
-    /// They cannot be used.
+    /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// They are another node's.
+    /// The credentials are another node's.
     #[error("{}: the certificate is that of {named}, and this is node {node}", .path.display())]
     Another {
-        /// Where they are.
+        /// Their directory.
         path: PathBuf,
-        /// Whom they name.
+        /// The name in them.
         named: String,
         /// This node.
         node: NodeId,
@@ -66,15 +66,15 @@ pub(crate) enum TlsFailure {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// They cannot be written.
+    /// The credentials cannot be written.
     #[error("{}: cannot write the certificate", .path.display())]
     Write {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// What came of it.
+        /// The cause.
         source: io::Error,
     },
-    /// What the coordinator sent is no certificate for this node.
+    /// The coordinator's answer is not a certificate for this node.
     #[error("the coordinator sent a certificate that cannot be used: {0}")]
     Issued(String),
 }
@@ -94,12 +94,12 @@ impl Fatal for TlsFailure {
     }
 }
 
-/// Where the agent of `data_dir` keeps its certificate.
+/// The directory of the certificate of the agent of `data_dir`.
 pub(crate) fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("identity")
 }
 
-/// Credentials of what the coordinator issued for `key`.
+/// Credentials from the coordinator's answer for `key`.
 pub(crate) fn issued(
     certificate: v1::IssuedCertificate,
     key: &rustls_pki_types::PrivateKeyDer<'static>,
@@ -119,7 +119,7 @@ pub(crate) fn issued(
     })
 }
 
-/// Writes credentials where the agent of `data_dir` finds them.
+/// Writes credentials for the agent of `data_dir`.
 pub(crate) fn keep(data_dir: &Path, credentials: &Credentials) -> Result<(), TlsFailure> {
     let path = folder(data_dir);
     let write = || {
@@ -132,26 +132,26 @@ pub(crate) fn keep(data_dir: &Path, credentials: &Credentials) -> Result<(), Tls
     })
 }
 
-/// What the agent shows, and whom it trusts; clones share it.
+/// The agent's credentials and trusted CAs; clones share them.
 #[derive(Clone)]
 pub(crate) struct Tls {
     data_dir: PathBuf,
     keys: Keys,
     trust: Trust,
-    /// Held for moments, and never while the disk is written to.
+    /// Held for moments, and never during a write to the disk.
     credentials: Arc<Mutex<Arc<Credentials>>>,
-    /// Tells renewal that the coordinator refuses the certificate for its dates.
+    /// Notifies renewal that the coordinator refuses the certificate because of its dates.
     refused: Arc<Notify>,
     kept: Arc<Kept>,
 }
 
-/// How far the disk has what is in memory.
+/// Progress of the disk relative to the memory.
 #[derive(Default)]
 struct Kept {
-    /// Certificates that came since the start, and the number of the one that the disk has.
+    /// Number of certificates since the start, and the number of the one on the disk.
     taken: AtomicU64,
     written: AtomicU64,
-    /// One is being written.
+    /// True while one is being written.
     writing: AtomicBool,
 }
 
@@ -178,7 +178,7 @@ impl Tls {
             return Err(TlsFailure::Another { path, named, node });
         }
         Ok(Tls {
-            // Renewed ones are written in the directory that this process is in by then, whatever its name.
+            // Renewed certificates are written relative to this process's working directory, whatever its name.
             data_dir: PathBuf::new(),
             keys: Keys::new(&credentials)?,
             trust: Trust::new(credentials.principal.cluster, &credentials.roots)?,
@@ -200,11 +200,12 @@ impl Tls {
 
     /// For peers that connect.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        // Nobody else has any business here.
+        // No other callers are expected here.
         server_config(&self.keys, &self.trust, true)
     }
 
-    /// The coordinator refuses this node's certificate for its dates: it is to be got anew. Returns what that means, for people.
+    /// Called when the coordinator refuses this node's certificate because of its dates: it is renewed. Returns the
+    /// meaning, for people.
     pub(crate) fn refused(&self) -> String {
         self.refused.notify_one();
         let held = self.present().map(|(held, ..)| client::holds(&held));
@@ -216,7 +217,7 @@ impl Tls {
         )
     }
 
-    /// When the certificate holds, its DER, and the request for the next one, for the same key.
+    /// The validity of the certificate, its DER, and the request for the next one, for the same key.
     fn present(&self) -> Option<(std::ops::Range<SystemTime>, Vec<u8>, Vec<u8>)> {
         let credentials = Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner));
         let certificate = credentials.chain.first()?;
@@ -242,8 +243,8 @@ impl Tls {
         Ok(ends)
     }
 
-    /// Has the disk take the certificate, unless it has it or a write is under way. Nobody waits for that: a disk that is full or stalls keeps no node from
-    /// being a member, and the certificate is used meanwhile.
+    /// Starts writing the certificate to the disk, unless it is there or a write is in progress. Nothing waits for
+    /// that: a full or stalled disk does not prevent a node from being a member, and the certificate is used meanwhile.
     fn write_down(&self, again: bool) {
         if !self.kept.is_behind() || self.kept.writing.swap(true, Ordering::Relaxed) {
             return;
@@ -261,7 +262,7 @@ impl Tls {
                         tracing::info!("the renewed certificate has been written");
                     }
                 }
-                // Tried again with the next look.
+                // Tried again at the next check.
                 Err(_) if again => {}
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -272,8 +273,8 @@ impl Tls {
         });
     }
 
-    /// Renews the certificate for ever, at two thirds of its life; at once when it does not hold now, as after the machine was off or a
-    /// clock was set, or when the coordinator refuses it for its dates.
+    /// Renews the certificate without end, at two thirds of its life; immediately if it is not valid at present, as
+    /// after the machine was off or a clock was set, or if the coordinator refuses it because of its dates.
     pub(crate) async fn keep_renewed(self, coordinators: Vec<String>, metrics: Arc<Metrics>) {
         let mut failures = 0u32;
         let mut refused = false;
@@ -289,7 +290,7 @@ impl Tls {
             let holds = held.contains(&now);
             let due = (held.start + life * 2 / 3).duration_since(now).unwrap_or_default();
             if !due.is_zero() && holds && !refused {
-                // Rounded up: a sleep of nothing would spin.
+                // Rounded up: a sleep of zero would spin.
                 let look = if self.kept.is_behind() { WRITE_AGAIN } else { LOOK };
                 let wait = sleep(due.min(look).max(Duration::from_millis(50)));
                 tokio::select! {
@@ -307,17 +308,17 @@ impl Tls {
                     (failures, refused) = (0, false);
                     let holds = ends.duration_since(SystemTime::now()).unwrap_or_default();
                     tracing::info!(?holds, "renewed the certificate");
-                    // However the clocks differ, it does not ask again at once.
+                    // However the clocks differ, it does not retry immediately.
                     sleep(AGAIN).await;
                 }
                 Err(failed) => {
                     failures = failures.saturating_add(1);
-                    // The next attempt goes without the certificate; where that fails, with it again.
+                    // The next attempt is made without the certificate; if that fails, with it again.
                     refused = failed.undated && shows;
                     let wait = match (refused, holds) {
                         (true, _) => AGAIN,
                         (_, true) => (life / 60).clamp(AGAIN, LOOK),
-                        // Without one there is no session; a clock that was wrong may be set at any time.
+                        // Without one there is no session; a wrong clock may be corrected at any time.
                         (_, false) => (AGAIN * (1 << failures.min(10))).min(LOOK_AGAIN),
                     };
                     let holds = client::holds(&held);
@@ -338,7 +339,8 @@ impl Tls {
         let undated = client::Undated::default();
         let attempt = async {
             let told = |error: &dyn std::error::Error| client::describe(error);
-            // Whose certificate does not hold shows none: it would be refused before it could ask for another.
+            // A client whose certificate is not valid presents none: it would be refused before it could request
+            // another.
             let keys = shows.then_some(&self.keys);
             let tls = client_config(keys, Expected::Coordinator(self.trust.clone())).map_err(|error| told(&error))?;
             let channel = client::connect_noting(address, Some(&tls), &undated).await;
@@ -362,10 +364,10 @@ impl Tls {
     }
 }
 
-/// Why there is no new certificate.
+/// The reason for which there is no new certificate.
 struct Failed {
     reason: String,
-    /// The coordinator refused the one that was shown, for its dates.
+    /// The coordinator refused the presented certificate because of its dates.
     undated: bool,
 }
 

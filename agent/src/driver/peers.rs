@@ -1,4 +1,4 @@
-//! What goes to peers: probes, beacons, questions and answers.
+//! Messages to peers: probes, beacons, questions and answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,15 +47,15 @@ impl Driver {
                 sender: self.id,
                 receiver: recipient.node,
                 observes: recipient.observes,
-                // Numbered as it is sent.
+                // Assigned when it is sent.
                 sequence: 0,
             };
-            // When too many wait, it is lost as on the way.
+            // If too many wait, it is lost, as in the network.
             drop(self.beacons.try_send((Arc::clone(&recipient.address), beacon)));
         }
     }
 
-    /// Asks a peer to take a question to the coordinator.
+    /// Asks a peer to relay a question to the coordinator.
     pub(super) fn ask(
         &self,
         cluster: ClusterId,
@@ -84,12 +84,12 @@ impl Driver {
     /// Answers a peer's question.
     pub(super) fn answer(&mut self, id: u64, standing: Option<Standing>) {
         if let Some(answer) = self.state.questions.remove(&id) {
-            // The asker may have turned to another peer.
+            // The asker may have tried another peer.
             let _ = answer.send(standing);
         }
     }
 
-    /// Takes over whom this node probes, and who probes it.
+    /// Adopts the targets and observers of a plan.
     pub(super) fn take_targets(&mut self, plan: &ProbePlan) {
         self.peers.keep(plan);
         let targets = plan.targets.iter().map(|(node, _)| *node);

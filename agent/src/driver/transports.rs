@@ -1,4 +1,4 @@
-//! Transports to coordinators: made, written to, ended.
+//! Transports to coordinators: opening, writing, and closing.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use wyneos_core::{
 use super::Driver;
 use crate::session;
 
-/// How long a transport that is no longer wanted may take to say what was sent before.
+/// Time limit for a transport that is being closed to send its queued messages.
 const PARTING: Duration = Duration::from_secs(2);
 
-/// A connection to a coordinator, or an attempt at one.
+/// A connection to a coordinator, or an attempt to connect.
 pub(super) struct Transport {
     outbound: mpsc::Sender<v1::SessionRequest>,
     task: JoinHandle<()>,
 }
 
-/// Waits for transports that say what was sent before they end.
+/// Waits for closing transports to send their queued messages.
 pub(super) async fn part(parting: Vec<JoinHandle<()>>) {
     for task in parting {
-        // Cut off by its own limit at the latest.
+        // Cut off by its own time limit.
         drop(timeout(PARTING, task).await);
     }
 }
@@ -54,7 +54,7 @@ impl Driver {
             self.metrics.heartbeats.inc();
         }
         if transport.outbound.try_send(report.into()).is_err() {
-            // The coordinator does not read, or is gone: the logic learns of it as of any other end.
+            // The coordinator does not read, or is gone: the logic is informed as of any other end.
             transport.task.abort();
             self.state.transports.remove(&conn);
             let reason = "the coordinator does not read".to_owned();
@@ -62,7 +62,8 @@ impl Driver {
         }
     }
 
-    /// Ends a transport behind what was sent: without its queue the stream ends, and the coordinator ends its side.
+    /// Closes a transport after its queued messages: without its queue the stream ends, and the coordinator ends its
+    /// side.
     pub(super) fn close(&mut self, conn: ConnId) {
         let Some(Transport { outbound, mut task }) = self.state.transports.remove(&conn) else {
             return;

@@ -1,4 +1,4 @@
-//! Rates from counters that only grow, until a device is replaced or a kernel wraps them.
+//! Rates from counters that only increase, until a device is replaced or a kernel wraps them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Bytes a second since the last call; `None` at the first, after a gap, and for a direction in which a counter went
-    /// back.
+    /// Bytes per second since the last call; `None` at the first call, after a gap, and for a direction in which a
+    /// counter decreased.
     pub(super) fn update(&mut self, now: Instant, counters: Option<Counters>) -> [Option<f64>; 2] {
         let Some(counters) = counters else {
             self.last = None;
@@ -35,8 +35,8 @@ impl Rates {
     }
 }
 
-/// What the devices that were there both times added. Summing before subtracting would show a device that arrives with
-/// old counters as a burst, and hide one that left behind the growth of the others.
+/// Total growth of the devices that were present both times. Summing before subtracting would show a device that
+/// appears with old counters as a burst, and hide the growth of the others after one disappears.
 fn grown(before: &Counters, after: &Counters, direction: usize) -> Option<u64> {
     let mut sum: u64 = 0;
     for (device, values) in after {

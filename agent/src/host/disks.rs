@@ -1,4 +1,4 @@
-//! Block devices: which count, and what they read and wrote.
+//! Block devices: the relevant ones, and their traffic.
 
 use super::counters::Counters;
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use std::path::Path;
 #[cfg(test)]
 mod tests;
 
-/// /proc/diskstats counts in these, whatever the device's own sector size.
+/// Unit of /proc/diskstats, whatever the device's own sector size.
 const SECTOR_BYTES: u64 = 512;
 
-/// The devices of `/sys/block` whose traffic counts; `None` when it cannot be read.
+/// The devices of `/sys/block` whose traffic counts; `None` if it cannot be read.
 ///
 /// Whole devices only (partitions are not listed there), and only the lowest layer: traffic of a device with slaves
 /// (device mapper, md, bcache) is the traffic of those, and that of loop, ram and zram devices never is a disk's own.
@@ -20,7 +20,7 @@ pub(super) fn whole(sys_block: &Path) -> Option<BTreeSet<String>> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let counts = |name: &String| !is_virtual(name) && !has_slaves(&sys_block.join(name));
-    // A device whose name has a slash is spelt with an exclamation mark in sysfs.
+    // A device whose name contains a slash is spelt with an exclamation mark in sysfs.
     Some(names.filter(counts).map(|name| name.replace('!', "/")).collect())
 }
 

@@ -1,4 +1,4 @@
-//! What the agent states about its machine when a session opens, and what this process uses.
+//! Facts that the agent reports about its machine when a session opens, and the resource use of this process.
 
 use super::mounts;
 use super::parse::{self, Memory};
@@ -6,10 +6,10 @@ use super::usage::within;
 use procfs::FromRead;
 use std::{fs, io, time::Duration};
 
-/// How long the host's file systems may take to say how large they are.
+/// Time limit for the host's file systems to report their sizes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A fact about the host that could not be read. Without it the agent cannot say what the machine is.
+/// A fact about the host that could not be read. Without it the agent cannot describe the machine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
     /// A file could not be read.
@@ -17,20 +17,20 @@ pub(crate) enum HostError {
     Read {
         /// The file.
         path: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file could be read and does not say it.
+    /// A file could be read, but does not contain the fact.
     #[error("{path} does not state {what}")]
     Missing {
         /// The file.
         path: &'static str,
-        /// What was looked for.
+        /// The missing fact.
         what: &'static str,
     },
 }
 
-/// What this machine is.
+/// Facts about this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// Operating system: `linux`.
@@ -43,20 +43,20 @@ pub(crate) struct Facts {
     pub(crate) cpus: u32,
     /// Bytes of memory.
     pub(crate) memory_bytes: u64,
-    /// Bytes of the fullest file system that counts as storage; 0 when there is none, and when one does not answer within 2 s.
+    /// Bytes of the fullest file system that counts as storage; 0 if there is none, and if one does not answer within 2
+    /// s.
     pub(crate) disk_bytes: u64,
-    /// When the host booted: milliseconds since 1970, UTC, to the second.
+    /// Boot time of the host: milliseconds since 1970, UTC, to the second.
     pub(crate) boot_unix_millis: i64,
     /// The host name.
     pub(crate) hostname: String,
-    /// `/etc/machine-id`: 32 lowercase hexadecimal digits. `None` where there is none, as in many containers.
+    /// `/etc/machine-id`: 32 lowercase hexadecimal digits. `None` if there is none, as in many containers.
     pub(crate) machine_id: Option<String>,
 }
 
-/// Reads what this machine is.
+/// Reads the facts about this machine.
 ///
-/// # Errors
-/// When `/proc/stat` or `/proc/meminfo` cannot be read or does not state what is needed.
+/// `/proc/stat` or `/proc/meminfo` cannot be read, or lacks a required value.
 pub(crate) fn facts() -> Result<Facts, HostError> {
     let stat = read("/proc/stat")?;
     let missing = |path, what| HostError::Missing { path, what };
@@ -77,7 +77,7 @@ pub(crate) fn facts() -> Result<Facts, HostError> {
     })
 }
 
-/// A disk that stalls, of which this node may have several, ends no start.
+/// Stalled disks, of which this node may have several, do not prevent a start.
 fn disk_bytes() -> u64 {
     let look = || {
         let points = read("/proc/self/mountinfo")
@@ -88,14 +88,14 @@ fn disk_bytes() -> u64 {
     within(PATIENCE, look).unwrap_or(0)
 }
 
-/// Images ship the file empty or with `uninitialized` in it until the first boot; neither identifies a machine.
+/// Images contain the file empty or with `uninitialized` until the first boot; neither identifies a machine.
 pub(super) fn machine_id(text: &str) -> Option<String> {
     let id = text.trim();
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (id.len() == 32 && id.bytes().all(is_digit)).then(|| id.to_owned())
 }
 
-/// What this process uses.
+/// Resource use of this process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Own {
     /// Resident memory in bytes.
@@ -104,10 +104,9 @@ pub(crate) struct Own {
     pub(crate) cpu_seconds: f64,
 }
 
-/// Reads what this process uses.
+/// Reads the resource use of this process.
 ///
-/// # Errors
-/// When `/proc/self/stat` cannot be read or is not what the kernel documents.
+/// `/proc/self/stat` cannot be read, or differs from the kernel's documentation.
 pub(crate) fn own() -> Result<Own, HostError> {
     let path = "/proc/self/stat";
     let stat = procfs::process::Stat::from_read(read(path)?.as_bytes()).map_err(|_| HostError::Missing {
@@ -126,8 +125,8 @@ fn read(path: &'static str) -> Result<String, HostError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What tells this machine from others: BLAKE3 of its machine id, or of the firmware's where there is none. `None` when neither can be
-/// read: in a container, say.
+/// The machine's identity: BLAKE3 of its machine id, or of the firmware's if there is none. `None` if neither can be
+/// read, for example in a container.
 pub(crate) fn machine() -> Option<[u8; 32]> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let ids = ["/etc/machine-id", "/sys/class/dmi/id/product_uuid"];

@@ -1,7 +1,8 @@
-//! Reads the Linux host: telemetry, the facts an agent states about its machine, and this process's own use.
+//! Reads the Linux host: telemetry, the facts that an agent reports about its machine, and the resource use of this
+//! process.
 //!
-//! Kernels and containers differ in what they show, so a missing, unreadable or odd file costs the channels that come
-//! from it and nothing else.
+//! Kernels and containers differ in what they expose, so a missing, unreadable or unusual file affects only the
+//! channels that are read from it.
 
 mod counters;
 mod disks;

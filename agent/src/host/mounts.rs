@@ -1,8 +1,7 @@
-//! Mounted file systems: which are storage, and how full they are.
+//! Mounted file systems: which of them are storage, and how full they are.
 //!
-//! Asking a network file system whose server is gone blocks for ever, in a state that no signal ends, and so does
-//! asking one that a process serves (FUSE) when that process hangs. So neither is ever asked, nor is a path that leads
-//! through one.
+//! A query of a network file system whose server is gone blocks forever, in a state that no signal ends, and so does a
+//! query of one that a hanging process serves (FUSE). Neither is ever queried, nor is a path that leads through one.
 
 use super::parse::ratio;
 use procfs::process::MountInfo;
@@ -14,16 +13,16 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 mod tests;
 
-/// How full one file system is.
+/// Usage of one file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Usage {
-    /// Used ÷ (used + available to an unprivileged process), 0 to 1; what `df` shows.
+    /// Used ÷ (used + available to an unprivileged process), 0 to 1; as `df` shows it.
     pub(super) used: f64,
     /// Size of the file system in bytes.
     pub(super) bytes: u64,
 }
 
-/// The fullest of the file systems mounted at `points`; those that do not answer are passed over.
+/// The fullest of the file systems mounted at `points`; those that do not answer are skipped.
 pub(super) fn fullest(points: &[PathBuf]) -> Option<Usage> {
     points
         .iter()
@@ -74,20 +73,20 @@ impl Mount {
             device: info.majmin,
             point: unescape(info.mount_point),
             fs_type: info.fs_type,
-            // The file system's own option: a mount of it may be read-only, as in a hardened unit, and another not.
+            // The file system's own option: one mount of it may be read-only, as in a hardened unit, and another not.
             read_only: info.super_options.contains_key("ro"),
         })
     }
 
-    /// Backed by a block device, or one of those that manage devices themselves and show a made-up one; the overlay is
-    /// a container's root. A read-only one cannot fill, and squashfs and ISO images are always full.
+    /// True if it is backed by a block device, or manages devices itself and shows a made-up one; the overlay is a
+    /// container's root. A read-only file system cannot fill, and squashfs and ISO images are always full.
     fn is_storage(&self) -> bool {
         let own_devices = matches!(self.fs_type.as_str(), "btrfs" | "zfs" | "bcachefs");
         let container_root = self.fs_type == "overlay" && self.point == Path::new("/");
         !self.read_only && !self.may_hang() && (!self.device.starts_with("0:") || own_devices || container_root)
     }
 
-    /// An automount point is listed too: asking would mount it, and keep it mounted.
+    /// True if a query may block. An automount point is included: a query would mount it, and keep it mounted.
     fn may_hang(&self) -> bool {
         const REMOTE: [&str; 17] = [
             "9p",
@@ -112,8 +111,8 @@ impl Mount {
         name.starts_with("nfs") || name.starts_with("fuse") || REMOTE.contains(&name)
     }
 
-    /// Whether its mount point leads to it, through nothing that may hang: it is not if something else is mounted over
-    /// it or over a directory on the way.
+    /// True if its mount point leads to it through nothing that may hang: it does not if something else is mounted over
+    /// it or over a directory on the path.
     fn is_reachable(&self, mounts: &[Mount]) -> bool {
         let mut child = None;
         let mut mount = self;
@@ -141,7 +140,7 @@ impl Mount {
         false
     }
 
-    /// Mounted on the other's root, or beside it on a directory that the other's path leads through.
+    /// True if it is mounted on the other's root, or beside it on a directory in the other's path.
     fn covers(&self, other: &Mount) -> bool {
         if self.id == other.id {
             return false;
@@ -152,7 +151,7 @@ impl Mount {
     }
 }
 
-/// The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
+/// Decodes a path: the kernel writes space, tab, newline and backslash as a backslash and three octal digits.
 fn unescape(point: PathBuf) -> PathBuf {
     let bytes = point.into_os_string().into_vec();
     let mut plain = Vec::with_capacity(bytes.len());

@@ -1,15 +1,15 @@
-//! Values whose cost grows with the host.
+//! Values whose cost increases with the host.
 
 use std::time::{Duration, Instant};
 
-/// The interval to the next look, as a multiple of what the last one cost: 0.05% of a core at most.
+/// Interval to the next lookup, as a multiple of the cost of the last one: 0.05% of a core at most.
 const COST_MULTIPLE: u32 = 2000;
 
-/// However dear it is, look again after this long.
+/// Maximum interval between two lookups, whatever they cost.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A value that is looked up again only as often as a fixed share of a core allows: on a small host that is every time,
-/// on one with tens of thousands of processes or mounts every few seconds.
+/// A value that is looked up only as often as a fixed share of a core permits: on a small host every time, on one with
+/// tens of thousands of processes or mounts every few seconds.
 #[derive(Debug)]
 pub(super) struct Paced<T> {
     value: Option<T>,
@@ -21,7 +21,7 @@ impl<T> Paced<T> {
         Paced { value: None, due: None }
     }
 
-    /// The value, from `look` when that is due at `now`. What fails is tried again at the next interval.
+    /// The value, from `look` if that is due at `now`. A failed lookup is retried at the next interval.
     pub(super) fn get(&mut self, now: Instant, look: impl FnOnce() -> Option<T>) -> Option<&T> {
         if self.due.is_none_or(|due| now >= due) {
             let started = Instant::now();

@@ -1,7 +1,7 @@
-//! Parsers of the files under /proc. Each takes the whole text and gives `None` where it does not say.
+//! Parsers of the files under /proc. Each takes the whole text and returns `None` if the value is missing.
 //!
-//! The `procfs` crate's parsers of these files refuse the whole file over a field that nobody asked for (a kernel
-//! before 5.13 has no `full` line in `pressure/cpu`, some containers lack most of `meminfo`), so these are our own.
+//! The `procfs` crate's parsers reject the whole file because of a field that is not needed (a kernel before 5.13 has
+//! no `full` line in `pressure/cpu`, some containers lack most of `meminfo`), so these are our own.
 
 use super::counters::Counters;
 
@@ -16,8 +16,8 @@ pub(super) struct CpuTimes {
 }
 
 impl CpuTimes {
-    /// From the first line of /proc/stat. Guest time is part of user time already, so it is not added; waiting for I/O
-    /// is idle.
+    /// Parses the first line of /proc/stat. Guest time is part of user time already, so it is not added; waiting for
+    /// I/O is idle.
     pub(super) fn parse(stat: &str) -> Option<CpuTimes> {
         let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let mut times = [0; 8];
@@ -36,8 +36,8 @@ impl CpuTimes {
         })
     }
 
-    /// The share of the time since `before` in which CPUs were busy, 0 to 1; `None` when no time passed or a counter
-    /// went back.
+    /// Share of the time since `before` in which CPUs were busy, 0 to 1; `None` if no time passed or a counter
+    /// decreased.
     pub(super) fn share_since(self, before: CpuTimes) -> Option<f64> {
         let busy = self.busy.checked_sub(before.busy)?;
         let idle = self.idle.checked_sub(before.idle)?;
@@ -45,7 +45,7 @@ impl CpuTimes {
     }
 }
 
-/// CPUs online, from /proc/stat; `None` when it lists none.
+/// Number of CPUs online, from /proc/stat; `None` if it lists none.
 pub(super) fn cpus(stat: &str) -> Option<u32> {
     let is_cpu = |line: &&str| {
         line.strip_prefix("cpu")
@@ -56,7 +56,7 @@ pub(super) fn cpus(stat: &str) -> Option<u32> {
         .filter(|count| *count > 0)
 }
 
-/// When the host booted, in seconds since 1970, from /proc/stat.
+/// Boot time of the host, in seconds since 1970, from /proc/stat.
 pub(super) fn boot_seconds(stat: &str) -> Option<i64> {
     stat.lines()
         .find_map(|line| line.strip_prefix("btime "))?
@@ -113,7 +113,7 @@ impl Memory {
         }
     }
 
-    /// Kernels before 3.14 do not estimate it; what is free or can be dropped comes near.
+    /// Kernels before 3.14 do not estimate it; the sum of free and reclaimable memory is close.
     fn available(self) -> Option<u64> {
         self.available.or_else(|| {
             let reclaimable = self.buffers.unwrap_or(0).saturating_add(self.cached.unwrap_or(0));
@@ -152,7 +152,7 @@ pub(super) fn pressure(text: &str) -> Option<f64> {
     Some((percent / 100.0).clamp(0.0, 1.0))
 }
 
-/// Bytes received and sent by every interface but loopback, from /proc/net/dev.
+/// Bytes received and sent by every interface except loopback, from /proc/net/dev.
 pub(super) fn interfaces(dev: &str) -> Counters {
     let interface = |line: &str| {
         // An alias (`eth0:1`) has a colon in its name, and old kernels put no space after the one that ends it.
@@ -168,7 +168,7 @@ pub(super) fn interfaces(dev: &str) -> Counters {
         .collect()
 }
 
-/// `part` of `whole`, 0 to 1; `None` when the whole is nothing.
+/// `part` ÷ `whole`, 0 to 1; `None` if the whole is 0.
 pub(super) fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 / whole as f64).clamp(0.0, 1.0))
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wyneos_core::telemetry::{Channel, Reading};
 
-/// Reads the host's telemetry, and keeps what rates need from one reading to the next.
+/// Reads the host's telemetry, and keeps the counters from which rates are computed.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     proc: PathBuf,
@@ -27,12 +27,12 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler of this host that has read nothing yet.
+    /// Creates a sampler of this host.
     pub(crate) fn new() -> Sampler {
         Sampler::of(Path::new("/proc"), Path::new("/sys/block"))
     }
 
-    /// A sampler of the host described under these two directories.
+    /// Creates a sampler of the host described under these two directories.
     pub(super) fn of(proc: &Path, sys_block: &Path) -> Sampler {
         Sampler {
             proc: proc.to_owned(),
@@ -46,12 +46,12 @@ impl Sampler {
         }
     }
 
-    /// One value for each channel, in the channel's unit, finite and never negative; `None` where the host does not
-    /// say.
+    /// One value per channel, in the channel's unit, finite and never negative; `None` if the host does not report it.
     ///
-    /// CPU, disk and network traffic are over the time since the last reading, so the first has none of them. On hosts
-    /// with very many processes, mounts or block devices those are counted less often than every reading, at least once
-    /// a minute. How full disks are was asked before this reading. Waits for no disk: the rest is in the kernel's memory.
+    /// CPU, disk and network traffic are measured since the last reading, so the first has none of them. On hosts with
+    /// very many processes, mounts or block devices those are counted less often than every reading, at least once a
+    /// minute. Usage of disks was queried before this reading. Waits for no disk: all other files are in the kernel's
+    /// memory.
     pub(crate) fn read(&mut self, now: Instant) -> Reading {
         let mut reading: Reading = [None; Channel::COUNT];
         let mut set = |channel: Channel, value: Option<f64>| {
@@ -125,19 +125,20 @@ impl Sampler {
     }
 }
 
-/// The text of a file under /proc. Those state no size, so room for most of them is made beforehand: one read each.
+/// The text of a file under /proc. Those have no size, so a sufficient buffer for most of them is allocated in advance:
+/// one read each.
 pub(super) fn read_text(path: &Path) -> Option<String> {
     let mut bytes = Vec::with_capacity(8192);
     File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
-    // A mount point need not be UTF-8; that must not cost the others.
+    // A mount point need not be UTF-8; that must not affect the others.
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Processes with a directory under /proc. No file says it more cheaply: the counts in `loadavg` and `sysinfo` are of
+/// Number of processes with a directory under /proc. No file has it: the counts in `loadavg` and `sysinfo` are of
 /// threads.
 fn count_processes(proc: &Path) -> Option<usize> {
     let is_process = |name: &[u8]| name.iter().all(u8::is_ascii_digit);
     let entries = fs::read_dir(proc).ok()?.filter_map(Result::ok);
-    // A live /proc has at least this process.
+    // A live /proc contains at least this process.
     Some(entries.filter(|entry| is_process(entry.file_name().as_bytes())).count()).filter(|count| *count > 0)
 }

@@ -1,5 +1,5 @@
-//! How full the host's disks are, asked by a thread of its own: a file system whose device stalls may answer nothing, and holds whoever asks it, or looks for
-//! the path to it, within the kernel.
+//! Usage of the host's disks, queried by a separate thread: a file system with a stalled device may not answer, and
+//! blocks the process that queries it, or resolves a path to it, within the kernel.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,10 +13,10 @@ use std::{
 
 use super::{mounts, paced::Paced, sampler::read_text};
 
-/// A look that takes longer has stalled, and what the last one found is not told any more.
+/// Time after which a lookup counts as stalled, and the last result is no longer reported.
 const LATE: Duration = Duration::from_secs(1);
 
-/// The newest look at the host's disks.
+/// The newest lookup of the host's disks.
 #[derive(Debug)]
 pub(super) struct Usage {
     ask: SyncSender<()>,
@@ -26,7 +26,7 @@ pub(super) struct Usage {
 #[derive(Debug, Default)]
 struct Looked {
     used: Option<f64>,
-    /// Since when a look is under way.
+    /// Start of the lookup in progress.
     since: Option<Instant>,
 }
 
@@ -35,12 +35,12 @@ fn held(looked: &Mutex<Looked>) -> MutexGuard<'_, Looked> {
 }
 
 impl Usage {
-    /// Begins with a look at the file systems that this list of mounts has.
+    /// Starts with a lookup of the file systems in this list of mounts.
     pub(super) fn new(mountinfo: PathBuf) -> Usage {
         let (ask, asked) = sync_channel(1);
         let looked = Arc::new(Mutex::new(Looked::default()));
         let to = Arc::clone(&looked);
-        // Without a thread nobody takes what is asked, and nothing is known.
+        // Without a thread requests are not processed, and the usage is unknown.
         drop(
             thread::Builder::new()
                 .name("disks".to_owned())
@@ -51,8 +51,8 @@ impl Usage {
         usage
     }
 
-    /// How full the fullest of them was at the last look, 0 to 1; has another one made, and waits for none. `None` where nothing is known, and while a
-    /// disk stalls.
+    /// Usage of the fullest of them at the last lookup, 0 to 1; requests another lookup, without waiting. `None` if it
+    /// is unknown, and while a disk stalls.
     pub(super) fn used(&self) -> Option<f64> {
         let mut looked = held(&self.looked);
         match looked.since {
@@ -65,7 +65,7 @@ impl Usage {
     }
 }
 
-/// Looks whenever that is asked for, until nobody can ask any more.
+/// Performs requested lookups, until all senders are dropped.
 fn look(mountinfo: &Path, asked: &Receiver<()>, looked: &Mutex<Looked>) {
     let mut points = Paced::new();
     while asked.recv().is_ok() {
@@ -78,7 +78,7 @@ fn look(mountinfo: &Path, asked: &Receiver<()>, looked: &Mutex<Looked>) {
     }
 }
 
-/// What `work` gives, if it does within this time; it is left to itself otherwise.
+/// The result of `work`, if it ends within this time; otherwise it continues unattended.
 pub(super) fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, done) = sync_channel(1);
     let work = move || drop(sender.send(work()));

@@ -1,4 +1,4 @@
-//! A supervisor's socket: agents learn how the instance is, and say what it is to do.
+//! A supervisor's socket: agents learn the instance's status, and send it orders.
 
 use std::{io, time::Duration};
 
@@ -12,15 +12,15 @@ use wyneos_core::workload::Status;
 
 use super::supervise::Happened;
 
-/// Between two attempts to take a connection.
+/// Delay between two attempts to accept a connection.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Lets agents know how the instance is, and takes what they say.
+/// Sends agents the instance's status, and receives their orders.
 pub(super) async fn attend(listener: UnixListener, status: watch::Receiver<Status>, sender: mpsc::Sender<Happened>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(converse(stream, status.clone(), sender.clone()))),
-            // For want of a descriptor or of memory, which passes: whoever asks is answered later.
+            // A lack of descriptors or memory is temporary: the client is answered later.
             Err(_) => sleep(AGAIN).await,
         }
     }
@@ -44,7 +44,7 @@ async fn converse(stream: UnixStream, mut status: watch::Receiver<Status>, sende
     let listen = async {
         let mut lines = BufReader::new(from).lines();
         while let Some(line) = lines.next_line().await? {
-            // What an agent of another version says is passed over.
+            // Unknown messages of an agent of another version are ignored.
             if let Ok(told) = serde_json::from_str(&line)
                 && sender.send(Happened::Told(told)).await.is_err()
             {

@@ -1,4 +1,5 @@
-//! Beginning an instance: its order is written down, it is put on the list of what was begun, and then its supervisor is started.
+//! Beginning an instance: its order is written, it is added to the list of begun instances, and then its supervisor is
+//! started.
 
 use std::{fs, io, process::Stdio};
 
@@ -18,12 +19,12 @@ use super::{
 };
 use crate::driver::ToAgent;
 
-/// How an instance is that was never started.
+/// The status of an instance that was never started.
 pub(super) fn not_started(error: &io::Error) -> Status {
     ended(format!("its node cannot start it: {error}"))
 }
 
-/// How an instance is that was told to end before it was started.
+/// The status of an instance that was told to end before it was started.
 pub(super) fn not_wanted(reason: String) -> Status {
     Status {
         complete: true,
@@ -39,19 +40,20 @@ fn ended(detail: String) -> Status {
     }
 }
 
-/// Makes the directory of an instance, in which its log can be read before it has written anything.
+/// Creates the directory of an instance, in which its log can be read before it has written anything.
 pub(super) fn make_home(instances: &std::path::Path, id: AssignmentId) -> io::Result<Held> {
     Home::of(instances, id).make()
 }
 
-/// Writes down what a supervisor is to run. The file is returned in order to have it on the disk, which is waited for by nobody: an order that is lost
-/// with the host's power was not begun, as a supervisor has written down that it begins before it does.
+/// Writes the order of a supervisor. The file is returned so that it can be synced, which nothing waits for: an order
+/// that is lost with the host's power was not begun, since a supervisor records the beginning before it begins.
 pub(super) fn write_order(held: &Held, order: &Order) -> io::Result<fs::File> {
     Unbegun::write(held)?;
     files::write_whole(&held.home().order(), &serde_json::to_vec(order)?, 0o600)
 }
 
-/// Writes down that an instance was not started, and tells. On a full disk it is told alone; the next agent finds nothing that was started.
+/// Records that an instance was not started, and reports it. On a full disk it is only reported; the next agent finds
+/// no instance that was started.
 pub(super) async fn not_begun(attendance: Attendance, status: Status) {
     let (located, written) = (attendance.located.clone(), status.clone());
     let write = move || located.enter()?.home().write_status(&written);
@@ -59,8 +61,9 @@ pub(super) async fn not_begun(attendance: Attendance, status: Status) {
     attendance.say(status).await;
 }
 
-/// Starts the supervisor of what is written down. It gets the directory's present name, and which one it is: another one that has the name a moment later
-/// is not taken for it. By the node's id its supervisors are found wherever their directories are. Blocks until the supervisor's program runs.
+/// Starts the supervisor of a written order. It receives the directory's present name and identity, so that another
+/// directory that gets the name a moment later is not mistaken for it. The node's id identifies its supervisors
+/// wherever their directories are. Blocks until the supervisor's program runs.
 pub(super) fn start(located: &Located, node: NodeId, again: bool) -> io::Result<()> {
     let held = located.enter()?;
     let log = files::create(&held.home().supervisor_log(), 0o600)?;
@@ -81,7 +84,7 @@ pub(super) fn start(located: &Located, node: NodeId, again: bool) -> io::Result<
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;
-    // It goes on by itself; while this agent is its parent, its end is taken note of.
+    // It runs independently; while this agent is its parent, its end is collected.
     tokio::spawn(async move { drop(child.wait().await) });
     Ok(())
 }

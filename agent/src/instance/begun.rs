@@ -1,8 +1,9 @@
-//! The list of instances that this node has begun: what is on it and not found is lost, and is not begun again.
+//! The list of instances that this node has begun: an instance on it that is not found is lost, and is not begun again.
 //!
-//! It lies beside the directories of instances, not within them, so that what happens to one of those does not reach it. An id is on the disk before
-//! the supervisor of its instance is started, and is taken off once the coordinator keeps nothing of the instance any more. A list that is
-//! missing or cannot be read never means that nothing was begun: see [`agent::Begun::Any`].
+//! The list is stored beside the directories of instances, not within them, so that damage to one of those does not
+//! affect it. An id is on the disk before the supervisor of its instance is started, and is removed once the
+//! coordinator retains nothing of the instance any more. A list that is missing or cannot be read never means that
+//! nothing was begun: see [`agent::Begun::Any`].
 
 use std::{
     collections::BTreeSet,
@@ -22,24 +23,25 @@ use wyneos_shell::files;
 #[cfg(test)]
 mod tests;
 
-/// Instances on the list at most, 20 bytes each, and as many that were lost: more than a coordinator keeps of one node. Beyond, none is begun.
+/// Maximum number of instances on the list, 20 bytes each, and as many that were lost: more than a coordinator retains
+/// of one node. Beyond it, none is begun.
 const MOST: usize = 65_536;
 
-/// Bytes of the file: more than a full list takes. A larger one is none.
+/// Maximum size of the file, bytes: more than a full list takes.
 const BYTES: u64 = 4 * 1024 * 1024;
 
 /// Characters of the checksum below the list.
 const SUM: usize = 16;
 
-/// What the file holds.
+/// The contents of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     node: NodeId,
-    /// Every instance of this cluster with a lower id may have been begun, too: a list from before was lost.
+    /// Every instance of this cluster with a lower id may have been begun, too, because an earlier list was lost.
     #[serde(default)]
     presumed: Option<(ClusterId, AssignmentId)>,
     begun: BTreeSet<AssignmentId>,
-    /// Those that were lost, of which nothing is left: they have no directory that would say so.
+    /// Lost instances of which nothing is left: they have no directory to record it.
     #[serde(default)]
     buried: BTreeSet<AssignmentId>,
 }
@@ -47,9 +49,9 @@ struct Written {
 #[derive(Debug)]
 struct State {
     written: Written,
-    /// The list is lost, and the coordinator has not said yet what it may have had on it.
+    /// The list is lost, and the coordinator has not reported yet which ids it may have contained.
     any: bool,
-    /// Grows with every change.
+    /// Increases with every change.
     version: u64,
 }
 
@@ -67,12 +69,13 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Begun {
-    /// Reads the list of this node. Of one whose id was made by this very start it is empty; of any other, one that is missing is lost. Nothing is
-    /// written before [`settle`](Self::settle): a start that the coordinator refuses leaves no list that says more than is known.
+    /// Reads the list of this node. For an id that this start created it is empty; for any other, a missing list is
+    /// lost. Nothing is written before [`settle`](Self::settle): a start that the coordinator refuses leaves no list
+    /// that claims more than is known.
     pub(crate) fn open(path: PathBuf, node: NodeId, is_new: bool) -> Begun {
         let (read, any) = match read(&path) {
             Ok(Some(written)) if written.node == node => (Some(written), false),
-            // Also a copy that joins as a node of its own.
+            // Also a copy that joins as a separate node.
             Ok(_) if is_new => (None, false),
             Ok(other) => {
                 let what = match &other {
@@ -122,14 +125,14 @@ impl Begun {
         }
     }
 
-    /// The coordinator has welcomed this agent: an empty list is written, so that the next agent knows that nothing was begun. What a lost one may have
-    /// had on it is written once that is [presumed](Self::presume).
+    /// Called once the coordinator has welcomed this agent: an empty list is written, so that the next agent knows that
+    /// nothing was begun. The possible contents of a lost list are written once they are [presumed](Self::presume).
     pub(super) fn settle(&self) {
         if held(&self.state).any {
             return;
         }
         if let Err(error) = self.save() {
-            // Without it nothing is begun, and whoever begins something says so.
+            // Without it nothing is begun, and the attempt to begin an instance reports the error.
             tracing::warn!(path = %self.path.display(), %error, "cannot write the list of the instances that are begun");
         }
     }
@@ -139,7 +142,7 @@ impl Begun {
         held(&self.state).written.node
     }
 
-    /// The instances that were begun, or lost.
+    /// Ids of the instances that were begun, or lost.
     pub(super) fn ids(&self) -> BTreeSet<AssignmentId> {
         let state = held(&self.state);
         state.written.begun.union(&state.written.buried).copied().collect()
@@ -150,10 +153,10 @@ impl Begun {
         held(&self.state).written.buried.contains(&id)
     }
 
-    /// Writes down that an instance was lost, and that nothing of it is left. What finds no room on the list, the next agent looks for again.
+    /// Records that an instance was lost, and that nothing of it is left. The next agent looks again for instances that
+    /// do not fit on the list.
     ///
-    /// # Errors
-    /// The disk does not take it.
+    /// The disk does not accept the write.
     pub(super) fn bury(&self, id: AssignmentId) -> io::Result<()> {
         {
             let mut state = held(&self.state);
@@ -165,14 +168,14 @@ impl Begun {
         self.save()
     }
 
-    /// Whether an instance may have been begun, as far as is known before the coordinator has said anything.
+    /// Whether an instance may have been begun, before the coordinator has reported anything.
     pub(super) fn may_have(&self, id: AssignmentId) -> bool {
         let state = held(&self.state);
         let presumed = state.written.presumed.is_some_and(|(_, below)| id < below);
         state.any || presumed || state.written.begun.contains(&id)
     }
 
-    /// What may have been begun beyond that.
+    /// The instances that may have been begun in addition.
     pub(crate) fn beyond(&self) -> agent::Begun {
         let state = held(&self.state);
         match state.written.presumed {
@@ -182,17 +185,17 @@ impl Begun {
         }
     }
 
-    /// The coordinator has said what a list that was lost may have had on it. It is on the disk after [`save`](Self::save).
+    /// Records which ids a lost list may have contained, as reported by the coordinator. It is on the disk after
+    /// [`save`](Self::save).
     pub(super) fn presume(&self, cluster: ClusterId, below: AssignmentId) {
         let mut state = held(&self.state);
         (state.written.presumed, state.any) = (Some((cluster, below)), false);
         state.version += 1;
     }
 
-    /// Puts instances on the list. They are on the disk when this returns: it waits for the disk.
+    /// Adds instances to the list. They are on the disk when this returns: it waits for the disk.
     ///
-    /// # Errors
-    /// The disk does not take it, or the list is full. Then none of them is to be begun.
+    /// The disk does not accept the write, or the list is full. None of the instances may then be begun.
     pub(super) fn add(&self, ids: &[AssignmentId]) -> io::Result<()> {
         {
             let mut state = held(&self.state);
@@ -211,8 +214,8 @@ impl Begun {
         })
     }
 
-    /// Takes an instance off the list, of which nothing is kept any more. On the disk that is with the next [`save`](Self::save); until then the
-    /// next agent takes it for lost, which the coordinator tells it to forget.
+    /// Removes an instance of which nothing is retained any more from the list. The disk is updated with the next
+    /// [`save`](Self::save); until then the next agent regards it as lost, and the coordinator tells it to forget it.
     pub(super) fn remove(&self, id: AssignmentId) {
         let mut state = held(&self.state);
         let is_there = [state.written.begun.remove(&id), state.written.buried.remove(&id)];
@@ -221,7 +224,7 @@ impl Begun {
         }
     }
 
-    /// Has the disk take the list as it is now. Those who wait for the same write share it.
+    /// Writes the present list to the disk. Callers that wait for the same write share it.
     pub(super) fn save(&self) -> io::Result<()> {
         let wanted = held(&self.state).version;
         let mut on_disk = held(&self.on_disk);
@@ -231,7 +234,7 @@ impl Begun {
         let (bytes, version) = {
             let state = held(&self.state);
             if state.any {
-                // A list that begins anew would say that nothing was begun before.
+                // A new list would claim that nothing was begun before.
                 return Err(io::Error::other("it is not known yet what was begun before"));
             }
             (format(&state.written)?, state.version)
@@ -256,7 +259,7 @@ fn format(written: &Written) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `None` when there is no file.
+/// `None` if there is no file.
 fn read(path: &Path) -> io::Result<Option<Written>> {
     let bytes = match files::read(path, BYTES) {
         Ok(bytes) => bytes,

@@ -19,21 +19,22 @@ use super::{
     trace::{self, Trace},
 };
 
-/// Looks at all processes of the host that go on at once: many instances may be left by a host that was restarted.
+/// Maximum number of simultaneous scans of all processes of the host: a restarted host may leave many instances.
 pub(super) const LOOKS: usize = 2;
 
-/// Between two looks whether the original of a copy goes on.
+/// Interval between two checks whether the original of a copy still runs.
 const COPIED: Duration = Duration::from_secs(1);
 
-/// Attempts to remove a control group in which nothing is left.
+/// Attempts to remove an empty control group.
 const TRIES: u32 = 8;
 
-/// Ends what a supervisor left, and writes down and tells that the instance has ended; not before, and for as long as it takes. Nothing is
-/// touched before the coordinator has welcomed this agent: until then its node's instances may be another agent's. Of an instance whose directory is
-/// not where it was, no file is touched: what has its name is another's.
+/// Ends the remains of a supervisor, and then records and reports that the instance has ended, however long it takes.
+/// Nothing is touched before the coordinator has welcomed this agent: until then its node's instances may belong to
+/// another agent. If an instance's directory is not in its place, no file is touched, because the object with its name
+/// is another one.
 ///
-/// Where nobody welcomes this agent for as long as the declaration says, only what is left is ended, and it is said that the instance is to be started
-/// again.
+/// If no coordinator welcomes this agent for the declared time, only the remains are ended, and the result is that the
+/// instance is to be started again.
 pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: Option<String>) -> Word {
     let damaged = matches!(kept, Kept::Unreadable(..));
     let (located, begun, batch) = (attendance.located.clone(), attendance.begun, attendance.batch);
@@ -67,9 +68,9 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
         }
     }
     let mut told = None;
-    // That of a directory which was moved out of this one's place is this agent's.
+    // The original of a directory that was moved out of this one's place belongs to this agent.
     while let Some(original) = foreign_original(attendance).await {
-        // What is written here may be what that one runs; nothing of it is this agent's to end.
+        // The contents may be those of the original's instance; nothing of it is this agent's to end.
         if told.replace(original) != Some(original) {
             let pid = original.pid();
             let what = format!(
@@ -119,29 +120,29 @@ pub(super) async fn bury(attendance: &mut Attendance, kept: Kept<Status>, why: O
     word
 }
 
-/// What is known of an instance whose supervisor is gone.
+/// The known state of an instance whose supervisor is gone.
 struct Remains {
-    /// The last status, with how its program ended and what it wrote last.
+    /// The last status, with the exit of its program and its last output.
     before: Status,
-    /// Why it has ended.
+    /// The reason for its end.
     reason: String,
     complete: bool,
     unknown: bool,
-    /// It was not told to end, and had not ended.
+    /// True if it was not told to end, and had not ended.
     was_wanted: bool,
-    /// Its host cut it off, as far as is known.
+    /// True if its host interrupted it, as far as is known.
     cut_off: bool,
 }
 
-/// Looks at what an instance left.
+/// Examines the remains of an instance.
 fn examine(located: &Located, begun: bool, batch: Option<bool>, kept: Kept<Status>, why: Option<String>) -> Remains {
     let has_status = matches!(kept, Kept::Read(_));
-    // What only never came to say anything has not run.
+    // An instance that never reported anything has not run.
     let held = located.enter().ok();
     let home = held.as_ref().map(Held::home);
     let lost = || begun || home.as_ref().is_none_or(was_started);
     let unknown = match &kept {
-        // What the original has done since the copy was made is not said in it.
+        // Actions of the original after the copy are not recorded in the copy.
         Kept::Read(_) => home.as_ref().is_none_or(Home::is_copy),
         Kept::Missing => lost(),
         Kept::Unreadable(..) => true,
@@ -180,7 +181,7 @@ fn examine(located: &Located, begun: bool, batch: Option<bool>, kept: Kept<Statu
 }
 
 impl Remains {
-    /// Takes what was written down of the end of a batch's program.
+    /// Applies the recorded end of a batch's program.
     fn take_trace(&mut self, trace: Trace) {
         match trace {
             Trace::Ended(exit) if !self.unknown => {
@@ -190,16 +191,17 @@ impl Remains {
                     false => format!("its process ended: {exit}; {}", self.reason),
                 };
             }
-            // Whether it has done its work, nobody can say: it is not run again for that.
+            // It is unknown whether it has done its work, so it is not run again.
             Trace::Unknown => self.unknown = true,
-            // What the host's power took with it says nothing of a program that ran.
+            // A record that was lost with the host's power says nothing of a program that ran.
             Trace::NotStarted => self.unknown |= self.before.pid != 0,
             Trace::Ended(_) | Trace::CutOff => {}
         }
     }
 }
 
-/// The supervisor of the instance of which this directory is a copy, if that one is none of this agent's directory of instances.
+/// The supervisor of the instance of which this directory is a copy, if that one is not in this agent's directory of
+/// instances.
 async fn foreign_original(attendance: &Attendance) -> Option<Incumbent> {
     let (located, supervisors) = (attendance.located.clone(), attendance.supervisors());
     let look = move || {
@@ -209,8 +211,8 @@ async fn foreign_original(attendance: &Attendance) -> Option<Incumbent> {
     attendance.disk.run(look).await.ok().flatten()
 }
 
-/// Writes down how an instance has ended: in its directory; and, where that is not there, on the list of what was begun, so that the next agent does not
-/// look for it again.
+/// Records the end of an instance: in its directory, or, if that is missing, on the list of begun instances, so that
+/// the next agent does not look for it again.
 async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
     let (id, located, list) = (attendance.id, attendance.located.clone(), Arc::clone(&attendance.list));
     let write = move || {
@@ -220,7 +222,7 @@ async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
         };
         let home = held.home();
         if damaged {
-            // Kept for whoever wants to know what it was.
+            // Kept for later analysis.
             drop(std::fs::rename(home.status(), home.status().with_extension("damaged")));
         }
         home.write_status(&status)
@@ -230,21 +232,21 @@ async fn write_down(attendance: &Attendance, status: Status, damaged: bool) {
     }
 }
 
-/// Kills what is left; what that was, and whether its group is gone.
+/// Kills the remains; returns them, and whether the group is gone.
 async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
     let (supervisors, group) = (attendance.supervisors(), attendance.group.clone());
     let (id, located, directory) = (attendance.id, attendance.located.clone(), attendance.directory.clone());
     let contained = attendance.contained;
     let _turn = attendance.looks.acquire().await;
     let looked = attendance.disk.run(move || {
-        // One that has lost the directory would go on, and start its program again.
+        // A supervisor that has lost the directory would continue, and start its program again.
         let mut left = supervisors();
         processes::kill(&left);
         let held = located.enter().ok();
         left.extend(held.iter().flat_map(end_namespaces));
-        // Then what may start others as fast as they are killed.
+        // Then processes that may start others as fast as they are killed.
         left.extend(group.as_ref().map(super::cgroup::Group::kill).unwrap_or_default());
-        // Without it by its name: the number of one that was removed is another's.
+        // Without the directory, by its name: the number of a removed one may be reused.
         let mark = Mark::of(&directory, id, held.as_ref().map(Held::place));
         let strays = strays::of(held.as_ref().map(Held::home).as_ref(), &mark, contained);
         processes::kill(&strays);
@@ -260,14 +262,14 @@ async fn look(attendance: &Attendance) -> (Vec<i32>, bool) {
     looked.await.unwrap_or((Vec::new(), false))
 }
 
-/// Ends what is in the instance's namespaces; what is left of that. The first process was killed with its supervisor, and is there for as long as
-/// anything else in them is.
+/// Ends the processes in the instance's namespaces; returns the remaining ones. The first process was killed with its
+/// supervisor, and exists for as long as any other process in them.
 fn end_namespaces(held: &Held) -> Vec<i32> {
     let first = match held.home().kept_first() {
         Kept::Read(first) => first,
         Kept::Missing => return Vec::new(),
         Kept::Unreadable(error, _) => {
-            // What was in them carries the instance's mark, or is in its group, unless it has got rid of both.
+            // Processes in them carry the instance's mark, or are in its group, unless they have removed both.
             tracing::warn!(path = %held.name().display(), %error, "cannot read which process is the first of an instance's PID namespace");
             return Vec::new();
         }
@@ -282,10 +284,10 @@ fn end_namespaces(held: &Held) -> Vec<i32> {
     }
 }
 
-/// The last line of what a supervisor said in its own log.
+/// The last line of a supervisor's own log.
 fn last_words(home: &Home) -> Option<String> {
     const MOST: usize = 256;
-    /// A supervisor that never said how it is wrote a few lines.
+    /// A supervisor that never reported a status wrote a few lines.
     const LOG: u64 = 1024 * 1024;
     let text = files::read_text(&home.supervisor_log(), LOG).ok()?;
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;

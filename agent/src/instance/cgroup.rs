@@ -1,8 +1,9 @@
-//! Control groups: what an instance may use at most, by the kernel.
+//! Control groups: resource limits of instances, enforced by the kernel.
 //!
-//! Each instance has a group of its own below the agent's (`wyneos/<node>.<place>.<instance>`), beside the groups of services and sessions, as Nomad and
-//! Kubernetes have it: what systemd does with the agent's unit does not reach the work. Memory is a hard limit without swap, CPU a weight by what
-//! was promised and a quota where one is declared, and processes are counted.
+//! Each instance has its own group below the agent's (`wyneos/<node>.<place>.<instance>`), beside the groups of
+//! services and sessions, as in Nomad and Kubernetes: actions of systemd on the agent's unit do not affect the work.
+//! Memory is a hard limit without swap, CPU a weight according to the reservation and a quota if one is declared, and
+//! processes are counted.
 
 use std::{
     fs,
@@ -18,13 +19,13 @@ use wyneos_core::{id::NodeId, workload::AssignmentId, workload::Spec};
 #[cfg(test)]
 mod tests;
 
-/// The controllers that are needed, by their names.
+/// The required controllers.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
-/// Microseconds over which a quota of CPU is counted: the kernel's default, and Kubernetes'.
+/// Period of a CPU quota in microseconds: the kernel's default, and Kubernetes'.
 const PERIOD: u64 = 100_000;
 
-/// Which interface the host has.
+/// The interface of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Version {
@@ -34,7 +35,7 @@ enum Version {
     V2,
 }
 
-/// How often it is tried to empty a group, and the wait in between.
+/// Number of attempts to empty a group, and the delay between them.
 const TRIES: u32 = 50;
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -45,7 +46,7 @@ pub(super) struct Group {
     directories: [PathBuf; 3],
 }
 
-/// Where an agent's instances have their groups.
+/// The groups of an agent's instances.
 #[derive(Clone, Debug)]
 pub(crate) struct Groups {
     /// The agent's group.
@@ -54,16 +55,16 @@ pub(crate) struct Groups {
     prefix: Prefix,
 }
 
-/// What the names of an agent's groups begin with: its node's id, and its `data_dir` by the directory's own number. A host may have several agents,
-/// and a directory that was copied has the same node's id in it: what is done by a name must not reach the original.
+/// The prefix of the names of an agent's groups: its node's id, and its `data_dir` by the directory's own number. A
+/// host may have several agents, and a copied directory contains the same node's id: actions by name must not affect
+/// the original.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix(String);
 
 impl Prefix {
-    /// The prefix of the node whose agent keeps its state in `data_dir`, which exists.
+    /// The prefix for a node whose agent stores its state in `data_dir`, which exists.
     ///
-    /// # Errors
-    /// The directory cannot be looked at.
+    /// The directory cannot be examined.
     pub(crate) fn new(node: NodeId, data_dir: &Path) -> io::Result<Prefix> {
         let found = fs::metadata(data_dir)?;
         let place = blake3::hash(format!("{} {}", found.dev(), found.ino()).as_bytes()).to_hex();
@@ -76,10 +77,10 @@ impl Prefix {
 }
 
 impl Groups {
-    /// Finds what this host has, makes the group `below` (a path from the root of the hierarchies), and tries all that an instance's needs.
+    /// Detects the interface of this host, creates the group `below` (a path from the root of the hierarchies), and
+    /// tries everything that an instance's group needs.
     ///
-    /// # Errors
-    /// Why instances cannot be limited here, for people.
+    /// The reason for which instances cannot be limited here, for people.
     pub(crate) fn find(below: &str, prefix: Prefix, cpus: u32) -> Result<Groups, String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))?;
@@ -110,7 +111,7 @@ impl Groups {
         self.parent.below(&self.prefix.name(id))
     }
 
-    /// Removes groups of this node's instances that are not there any more, with whatever is left in them.
+    /// Removes groups of this node's instances that no longer exist, with any processes left in them.
     pub(super) fn clean(&self, is_there: impl Fn(&str) -> bool) {
         let mut left: Vec<String> = Vec::new();
         for directory in self.parent.each() {
@@ -129,7 +130,7 @@ impl Groups {
         }
     }
 
-    /// Makes the agent's group. As a whole it weighs as much as the host's CPUs, as what is promised of them does at most.
+    /// Creates the agent's group. Its total weight equals the host's CPUs, which is the maximum of their reservations.
     fn prepare(&self, root: &Group, below: &str, cpus: u32) -> io::Result<()> {
         let mut group = root.clone();
         group.delegate()?;
@@ -150,7 +151,7 @@ impl Group {
         self.directories.iter().all(named)
     }
 
-    /// The root of the hierarchies, by `/proc/self/mountinfo`.
+    /// The root of the hierarchies, from `/proc/self/mountinfo`.
     fn root(mounts: &str) -> Result<Group, String> {
         let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
         let unified = mounts
@@ -196,7 +197,7 @@ impl Group {
         Ok(())
     }
 
-    /// Lets groups below have limits; with v1 they always may.
+    /// Enables limits in groups below; with v1 they are always enabled.
     fn delegate(&self) -> io::Result<()> {
         match self.version {
             Version::V1 => Ok(()),
@@ -204,19 +205,19 @@ impl Group {
         }
     }
 
-    /// Makes it, with its limits. One that is there is set anew.
+    /// Creates it, with its limits. An existing group is updated.
     pub(super) fn make(&self, spec: &Spec) -> io::Result<()> {
         self.create()?;
         let [memory, cpu, pids] = &self.directories;
         let bytes = spec.resources.memory_bytes.to_string();
         let (limit, swap, no_swap) = match self.version {
-            // Of memory and swap together.
+            // The limit of memory and swap together.
             Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes.as_str()),
             Version::V2 => ("memory.max", "memory.swap.max", "0"),
         };
         write(memory, limit, &bytes)?;
         if memory.join(swap).exists() {
-            // Not where the kernel does not count it.
+            // Skipped if the kernel does not count swap.
             write(memory, swap, no_swap)?;
         }
         self.weigh(spec.resources.cpu_millis)?;
@@ -233,7 +234,8 @@ impl Group {
         write(pids, "pids.max", &spec.limits.pids.to_string())
     }
 
-    /// Its share of CPU where there is too little: by thousandths of one. A CPU is what the kernel gives a group of which nothing is said.
+    /// Sets its share of CPU under contention, in thousandths of a CPU. One CPU corresponds to the kernel's default
+    /// weight.
     fn weigh(&self, cpu_millis: u64) -> io::Result<()> {
         let cpu = &self.directories[1];
         match self.version {
@@ -246,15 +248,15 @@ impl Group {
         }
     }
 
-    /// Takes this process in, and with it whatever it starts.
+    /// Adds this process, and thus all processes that it starts.
     pub(super) fn join(&self) -> io::Result<()> {
-        // "0" is whoever writes it.
+        // "0" means the writing process.
         self.each()
             .iter()
             .try_for_each(|directory| write(directory, "cgroup.procs", "0"))
     }
 
-    /// How many of its processes the kernel has killed because there was no memory left for it.
+    /// Number of its processes that the kernel has killed for lack of memory.
     pub(super) fn out_of_memory(&self) -> u64 {
         let file = match self.version {
             Version::V1 => "memory.oom_control",
@@ -267,12 +269,12 @@ impl Group {
         kills.unwrap_or(0)
     }
 
-    /// Lets nothing in it start anything more, and kills what is in it; what that was.
+    /// Prevents new processes, and kills the processes in it; returns them.
     pub(super) fn kill(&self) -> Vec<i32> {
-        // Without it, what starts others as fast as they are killed would never end.
+        // Otherwise killing processes that start others as fast as they are killed would never end.
         let _ = write(&self.directories[2], "pids.max", "0");
         if self.version == Version::V2 {
-            // From Linux 5.14.
+            // Available from Linux 5.14.
             let _ = write(&self.directories[0], "cgroup.kill", "1");
         }
         let left = self.processes();
@@ -284,7 +286,7 @@ impl Group {
         let mut pids = Vec::new();
         for directory in self.each() {
             let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-            // One of another namespace stands as 0.
+            // A process of another namespace appears as 0.
             let seen = text
                 .lines()
                 .filter_map(|pid| pid.parse::<i32>().ok())
@@ -294,13 +296,13 @@ impl Group {
         pids
     }
 
-    /// Ends what is left in it, and removes it. Takes a second at most, and a moment as a rule.
+    /// Ends the processes in it, and removes it. Takes a second at most, and usually a moment.
     pub(super) fn end(&self) -> io::Result<()> {
         let mut tries = TRIES;
         loop {
             self.kill();
             match self.remove() {
-                // What was killed may be about to end.
+                // Killed processes may be about to end.
                 Err(_) if tries > 0 => tries -= 1,
                 removed => return removed,
             }
@@ -308,7 +310,7 @@ impl Group {
         }
     }
 
-    /// Removes it, which must be empty. One that is not there is removed already.
+    /// Removes the empty group. A missing one counts as removed.
     pub(super) fn remove(&self) -> io::Result<()> {
         for directory in self.each() {
             match fs::remove_dir(directory) {

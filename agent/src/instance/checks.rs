@@ -13,12 +13,12 @@ use wyneos_core::workload::{Exit, Probe};
 
 use super::Order;
 
-/// Bytes of an HTTP answer that are looked at.
+/// Bytes of an HTTP answer that are examined.
 const STATUS_LINE: usize = 64;
 
-/// Asks once; why it failed, or `None` when it passed.
+/// Executes a check once; returns the reason for a failure, or `None` if it passed.
 ///
-/// A check that is a program was started by the caller; `program` is its end.
+/// A check that is a program was started by the caller; `program` is its result.
 pub(super) async fn ask(order: &Order, check: usize, program: Result<Program, String>) -> Option<String> {
     let spec = &order.assigned.spec;
     let check = spec.checks.get(check)?;
@@ -49,11 +49,11 @@ pub(super) async fn ask(order: &Order, check: usize, program: Result<Program, St
     }
 }
 
-/// A check's program, in its runner. When this is dropped, the runner ends the program with all that it started.
+/// A check's program, in its runner. When this is dropped, the runner ends the program with everything that it started.
 pub(super) struct Program {
     /// The runner's standard input.
     pub(super) _input: ChildStdin,
-    /// How it ended, once it has.
+    /// The exit status, once it has ended.
     pub(super) exit: oneshot::Receiver<Exit>,
 }
 
@@ -67,7 +67,7 @@ impl Program {
     }
 }
 
-/// Where a port is asked, or why that is not known.
+/// The address of a port to check, or the reason for which it is not known.
 type Asked<'a> = Result<(&'a str, u16), &'static str>;
 
 async fn connect(asked: Asked<'_>) -> Result<TcpStream, String> {
@@ -76,7 +76,7 @@ async fn connect(asked: Asked<'_>) -> Result<TcpStream, String> {
     stream.map_err(|error| format!("{}: {error}", shown(address)))
 }
 
-/// An address as people write it.
+/// An address for people.
 fn shown((host, port): (&str, u16)) -> String {
     match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -84,7 +84,7 @@ fn shown((host, port): (&str, u16)) -> String {
     }
 }
 
-/// GET by HTTP/1.0: the answer's first line is all that counts.
+/// Sends GET by HTTP/1.0: only the answer's first line counts.
 async fn get(asked: Asked<'_>, path: &str) -> Result<(), String> {
     let mut stream = connect(asked).await?;
     let path = if path.starts_with('/') {
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// What a check says that asks at `address` of an instance which others reach at `published`.
+    /// The result of a check at `address` of an instance whose published address is `published`.
     async fn asked(port: u16, published: &str, address: &str) -> Option<String> {
         let mut spec = Spec::new("web", "/bin/web");
         spec.ports = vec!["http".to_owned()];

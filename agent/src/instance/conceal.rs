@@ -11,12 +11,12 @@ use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 
 use super::held::{Held, Place, by_descriptor};
 
-/// Puts an empty directory in the place of that of all instances, with the instance's own in it, in this process's mount namespace: programs of
-/// one user would reach one another's by their modes alone. It goes by `/proc/self/fd`, so it comes before an own `/proc`; and by nothing but what it
-/// holds open, so that it is the right directory also while directories are being moved.
+/// Covers the directory of all instances with an empty one that contains only the instance's own, in this process's
+/// mount namespace: otherwise programs of one user could reach one another's directories by their modes. It uses
+/// `/proc/self/fd`, so it precedes the mount of a separate `/proc`; and it uses only directories that are held open, so
+/// that it covers the correct one even while directories are being moved.
 ///
-/// # Errors
-/// Something of it could not be done. Nothing may be started then.
+/// A step failed. Nothing may be started then.
 pub(super) fn conceal(directory: &Path, place: Option<Place>) -> io::Result<()> {
     let own = Held::open(directory, place)?;
     let above = own.above()?;
@@ -25,7 +25,7 @@ pub(super) fn conceal(directory: &Path, place: Option<Place>) -> io::Result<()> 
     let top = File::open(above.path().join(".."))?;
     let covered = fs::metadata(above.path())?.dev();
     cover(&above.path())?;
-    // By its name from above, since what is held is below the cover.
+    // Opened by its name from above, since the held directory is below the cover.
     let cover = File::open(by_descriptor(&top).join(of_all))?;
     if cover.metadata()?.dev() == covered {
         return Err(io::Error::other("the directory of all instances is not covered"));
@@ -35,7 +35,7 @@ pub(super) fn conceal(directory: &Path, place: Option<Place>) -> io::Result<()> 
     Ok(mount_bind_recursive(own.home().0, inside)?)
 }
 
-/// Tries what [`conceal`] does, where there is no instance.
+/// Tries the steps of [`conceal`] without an instance.
 pub(super) fn conceal_nothing() -> io::Result<()> {
     cover(Path::new("."))
 }

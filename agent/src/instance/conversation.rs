@@ -1,4 +1,4 @@
-//! What the agent and one supervisor say to one another, and what becomes of a supervisor that is gone, or cannot be reached.
+//! The conversation of the agent and one supervisor, and the handling of a supervisor that is gone or unreachable.
 
 use std::{
     io,
@@ -39,73 +39,76 @@ use super::{
 };
 use crate::driver::ToAgent;
 
-/// The first wait between two attempts to reach a supervisor, for as long as one may take to start; then it doubles, up to the longest.
+/// The first delay between two attempts to reach a supervisor, for as long as one may take to start; then it doubles,
+/// up to the longest.
 const AGAIN: Duration = Duration::from_millis(20);
 const AGAIN_MOST: Duration = Duration::from_secs(1);
 
-/// How long a supervisor that was started may take to be there, and a state file that could not be read to be readable.
+/// Time limit for a started supervisor to be reachable, and for an unreadable state file to become readable.
 pub(super) const STARTING: Duration = Duration::from_secs(10);
 
 /// Wait for a missing lock: a live supervisor recreates it.
 const LOCKLESS: Duration = Duration::from_secs(3);
 
-/// When it is told that a supervisor which lives cannot be reached; and, beyond the grace of its program, when it is ended for that.
+/// Time after which an unreachable live supervisor is reported; and, beyond the grace of its program, after which it is
+/// ended.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
 const ENDED_AFTER: Duration = Duration::from_secs(15);
 
-/// How many times as long that is for one that waits for a processor or a disk: it would answer if its host let it.
+/// Factor of that time for a supervisor that waits for a processor or a disk, which would answer if its host permitted
+/// it.
 const HELD_UP: u32 = 4;
 
-/// How long a conversation lasts that ends an outage. One that is ended at once is none.
+/// Duration of a conversation that ends an outage. A conversation that ends immediately does not.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// What a supervisor is to know, whenever it can be reached.
+/// The orders that a supervisor must receive whenever it can be reached.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) stop: Option<String>,
     pub(super) lease: Option<u64>,
 }
 
-/// The task that attends one instance.
+/// The task that manages one instance.
 pub(super) struct Attendance {
     pub(super) id: AssignmentId,
-    /// Its directory, by which alone anything is done with it.
+    /// Its directory, through which alone all operations on it are done.
     pub(super) located: Located,
     /// The directory of all instances.
     pub(super) directory: PathBuf,
-    /// The list of what was begun.
+    /// The list of begun instances.
     pub(super) list: Arc<Begun>,
-    /// An earlier agent had begun it, or may have: what is missing of it was lost.
+    /// True if an earlier agent had begun it, or may have: its missing parts were lost.
     pub(super) begun: bool,
     /// Whether the lease of the instance is watched.
     pub(super) singleton: bool,
     /// The grace period of the program.
     pub(super) grace: Duration,
-    /// It runs once; unknown where its order cannot be read.
+    /// True if it runs once; unknown if its order cannot be read.
     pub(super) batch: Option<bool>,
-    /// It has namespaces of its own, by which the kernel ends it; unknown where its order cannot be read.
+    /// True if it has its own namespaces, by which the kernel ends it; unknown if its order cannot be read.
     pub(super) contained: Option<bool>,
     /// The instance's control group, if its name is one of this agent's.
     pub(super) group: Option<Group>,
     pub(super) told: watch::Receiver<Wanted>,
-    /// The coordinator has welcomed this agent.
+    /// True once the coordinator has welcomed this agent.
     pub(super) welcomed: watch::Receiver<bool>,
-    /// A coordinator was there, and refused this agent.
+    /// True once a coordinator refused this agent.
     pub(super) refused: watch::Receiver<bool>,
-    /// From when on it is started again without a coordinator, if its host ended it; `None` for never.
+    /// Time from which it is started again without a coordinator, if its host ended it; `None` for never.
     pub(super) alone_from: Option<Instant>,
-    /// Bounds the looks at all processes that go on at once.
+    /// Bounds the simultaneous scans of all processes.
     pub(super) looks: Arc<Semaphore>,
     pub(super) disk: Disk,
     pub(super) driver: mpsc::Sender<ToAgent>,
 }
 
-/// Whose word decides of an instance that its host ended.
+/// The authority that decides about an instance that its host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// The coordinator's: it has welcomed this agent.
+    /// The coordinator, which has welcomed this agent.
     Coordinators,
-    /// Nobody's: no coordinator was there for long enough, and it is started again.
+    /// None: there was no coordinator for long enough, and the instance is started again.
     Nobodys,
 }
 
@@ -118,7 +121,7 @@ impl Attendance {
                 Some(from) => sleep_until(from).await,
                 None => std::future::pending().await,
             }
-            // A refusal is an answer: whoever gives it decides.
+            // A refusal is an answer, and the coordinator decides.
             if *refused.borrow() {
                 std::future::pending().await
             }
@@ -137,7 +140,7 @@ impl Attendance {
         sent.is_ok()
     }
 
-    /// The last status in the instance's directory; missing where that is not there.
+    /// The last status in the instance's directory; missing if the directory is missing.
     pub(super) async fn kept_status(&self) -> Kept<Status> {
         let located = self.located.clone();
         let look = move || match located.enter() {
@@ -156,7 +159,7 @@ impl Attendance {
     }
 }
 
-/// How one instance's supervisor is reached, and what is known of it; clones share that.
+/// The means to reach one instance's supervisor, and the known state of it; clones share them.
 #[derive(Clone)]
 pub(super) struct Reach {
     pub(super) located: Located,
@@ -167,13 +170,13 @@ pub(super) struct Reach {
 /// Known state of an instance's supervisor.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// It has said something to this agent.
+    /// True once it has sent something to this agent.
     pub(super) heard: AtomicBool,
-    /// A connection to it is being made: where that takes long, the disk holds it up.
+    /// True while a connection to it is being made: if that takes long, the disk delays it.
     pub(super) connecting: AtomicBool,
     /// The process that answered last.
     process: Mutex<Option<Incumbent>>,
-    /// Why this agent killed it.
+    /// The reason for which this agent killed it.
     cause: Mutex<Option<String>>,
 }
 
@@ -184,7 +187,7 @@ impl Seen {
         process.filter(|process| process.lives())
     }
 
-    /// Notes why the supervisor was killed; true for the first time.
+    /// Records why the supervisor was killed; true for the first time.
     pub(super) fn killed_for(&self, cause: String) -> bool {
         let mut known = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = known.is_none();
@@ -198,8 +201,8 @@ impl Seen {
 }
 
 impl Reach {
-    /// The process that has the instance's directory: by its lock, or because it answered once and lives. Where the lock cannot be looked at, for the
-    /// reason that is returned, the processes of this host say.
+    /// The process that holds the instance's directory: according to its lock, or because it answered once and lives.
+    /// If the lock cannot be examined, for the returned reason, the processes of this host are searched.
     pub(super) async fn holder(&self) -> (Holder, Option<io::Error>) {
         let (located, seen) = (self.located.clone(), Arc::clone(&self.seen));
         let look = move || holder_of(&located, seen.process());
@@ -207,13 +210,13 @@ impl Reach {
         looked.unwrap_or_else(|error| (Holder::Unknown, Some(error)))
     }
 
-    /// The process that has the instance's directory, by the processes of this host.
+    /// The process that holds the instance's directory, from the processes of this host.
     async fn holder_by_process(&self) -> io::Result<Holder> {
         let located = self.located.clone();
         self.disk.run(move || by_process(&located)).await
     }
 
-    /// Looks whether the program of a supervisor has ended, of which the supervisor has not taken note.
+    /// Checks whether the program of a supervisor has ended without the supervisor's having collected it.
     pub(super) async fn look_at_program(&self, supervisor: i32) {
         let located = self.located.clone();
         drop(self.disk.run(move || trace::look(&located, supervisor)).await);
@@ -223,7 +226,7 @@ impl Reach {
 fn holder_of(located: &Located, alive: Option<Incumbent>) -> (Holder, Option<io::Error>) {
     let looked = match located.enter() {
         Ok(held) => holder(&held.home()),
-        // What is there by its name is not asked.
+        // The object with its name is not queried.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Holder::Unknown),
         Err(error) => Err(error),
     };
@@ -240,7 +243,8 @@ fn by_process(located: &Located) -> Holder {
     located.place().map_or(Holder::Nobody, holder)
 }
 
-/// Passes on what a supervisor and the agent say to one another, until the instance has ended, and ends a supervisor that does not act.
+/// Passes messages between a supervisor and the agent, until the instance has ended, and ends a supervisor that does
+/// not respond.
 pub(super) async fn attend(mut attendance: Attendance) {
     let reach = Reach {
         located: attendance.located.clone(),
@@ -256,13 +260,13 @@ pub(super) async fn attend(mut attendance: Attendance) {
     }
 }
 
-/// A time in which a supervisor cannot be reached.
+/// A period in which a supervisor cannot be reached.
 struct Outage {
-    /// How long the agent itself has waited: time in which it or its disk stood still, or its host, is no time in which the supervisor did not answer.
+    /// Time for which the agent itself has waited: time in which it, its disk or its host was stalled does not count.
     waited: Duration,
     wait: Duration,
     told: bool,
-    /// Since when it is being killed for that; the attempts.
+    /// Number of attempts to kill it for that.
     kills: u32,
 }
 
@@ -289,7 +293,7 @@ async fn converse(attendance: &mut Attendance, reach: &Reach) {
     let mut outage = Outage::new();
     let mut last = None;
     let mut why = None;
-    // How it was when it was started again, until its new supervisor says something else.
+    // Status when it was started again, until its new supervisor reports another one.
     let mut again: Option<Status> = None;
     loop {
         reach.seen.connecting.store(true, Ordering::Relaxed);
@@ -323,12 +327,12 @@ async fn converse(attendance: &mut Attendance, reach: &Reach) {
         }
         let kept = attendance.kept_status().await;
         let patience = match &kept {
-            // One that has said nothing yet may be about to take the lock: it is left to it.
+            // A supervisor that has not reported anything may be about to take the lock.
             Kept::Missing | Kept::Unreadable(_, true) => STARTING,
             Kept::Read(status) if again.as_ref() == Some(status) => STARTING,
             _ => Duration::ZERO,
         };
-        // Time for which the disk kept this agent is none in which the supervisor could have been found.
+        // Time for which the disk delayed this agent does not count, since the supervisor could not have been found.
         let waited = outage.waited;
         let (mut holder, mut blind) = reach.holder().await;
         let patience = match (&holder, &blind) {
@@ -337,7 +341,7 @@ async fn converse(attendance: &mut Attendance, reach: &Reach) {
         };
         let nobody = matches!(holder, Holder::Nobody | Holder::Unknown);
         if nobody && waited >= patience && blind.is_none() {
-            // Whatever became of its lock: what it runs has not ended while it is there.
+            // Whatever the state of its lock: its program has not ended while the supervisor lives.
             match reach.holder_by_process().await {
                 Ok(found) => holder = found,
                 Err(error) => blind = Some(error),
@@ -383,7 +387,7 @@ async fn converse(attendance: &mut Attendance, reach: &Reach) {
     }
 }
 
-/// Why an instance is lost whose directory is not where it was.
+/// The reason for which an instance is lost whose directory is not in its place.
 async fn missing(attendance: &Attendance) -> Option<String> {
     let located = attendance.located.clone();
     let look = move || {
@@ -399,7 +403,8 @@ async fn missing(attendance: &Attendance) -> Option<String> {
     attendance.disk.run(look).await.ok().flatten()
 }
 
-/// No supervisor is there. What it wrote last it may have written since it was looked at. True when it was started again.
+/// Handles the absence of a supervisor, which may have written its last status since it was read. True if the instance
+/// was started again.
 async fn over(attendance: &mut Attendance, why: Option<String>) -> bool {
     match attendance.kept_status().await {
         Kept::Read(status) if status.phase == Phase::Ended => {
@@ -417,7 +422,7 @@ async fn over(attendance: &mut Attendance, why: Option<String>) -> bool {
     }
 }
 
-/// Starts the supervisor of an instance that its host ended; true when that was possible.
+/// Starts the supervisor of an instance that its host ended; true on success.
 async fn start_again(attendance: &Attendance) -> bool {
     let id = attendance.id;
     tracing::warn!(instance = %id, "its host ended it, and no coordinator is there: it is started again (offline_start)");
@@ -432,7 +437,8 @@ async fn start_again(attendance: &Attendance) -> bool {
     }
 }
 
-/// A supervisor lives, and does not answer on its socket: that is told, and if it lasts, the supervisor is ended.
+/// Handles a live supervisor that does not answer on its socket: it is reported, and eventually the supervisor is
+/// ended.
 async fn unreachable(
     attendance: &Attendance,
     reach: &Reach,
@@ -450,7 +456,7 @@ async fn unreachable(
         ..before.clone()
     };
     let waited = outage.waited;
-    // How the program ended meanwhile is lost with the supervisor otherwise, whoever ends that.
+    // Otherwise the exit of a program that ended meanwhile is lost with the supervisor, whatever ends that.
     if let Some(process) = process.filter(|_| waited >= TOLD_AFTER) {
         reach.look_at_program(process.pid()).await;
     }
@@ -482,7 +488,7 @@ async fn unreachable(
             tracing::error!(instance = %id, "{detail}");
             attendance.say(shown(detail)).await;
         }
-        // It is on its way out.
+        // It is already ending.
         Some(Err(error)) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),
         None => {
             let detail =
@@ -496,10 +502,10 @@ async fn unreachable(
 /// Connects to the supervisor that holds the instance's directory, and supervises this very instance.
 pub(super) async fn connect(reach: &Reach) -> io::Result<UnixStream> {
     let (located, runtime) = (reach.located.clone(), Handle::current());
-    // A path is looked up on the disk, whatever is at its end.
+    // Resolving a path accesses the disk, whatever is at its end.
     let connected = reach.disk.run(move || {
         let held = located.enter()?;
-        // By what is held: however long the path is, this one is short enough for a socket's address.
+        // By the held directory: however long the path is, this one is short enough for a socket's address.
         let stream = runtime.block_on(UnixStream::connect(held.home().socket()))?;
         let peer = stream.peer_cred()?.pid().and_then(Incumbent::of);
         let is_own = |peer: Incumbent| !is_elsewhere(peer, &held.home()) && supervised_by(peer) == Some(located.id());
@@ -516,19 +522,19 @@ pub(super) async fn connect(reach: &Reach) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether a process is one that its host lets wait: for a processor, or for a disk. One that was stopped, or waits for something else while it is asked, is
-/// not.
+/// Whether a process waits for its host: for a processor, or for a disk. A process that was stopped, or waits for
+/// something else, does not.
 fn is_held_up(pid: i32) -> bool {
     namespace::state(pid).is_ok_and(|(state, _)| matches!(state, 'R' | 'D'))
 }
 
-/// How a conversation ended.
+/// The end of a conversation.
 enum Talk {
-    /// The instance has ended, or is nobody's any more.
+    /// The instance has ended, or was discarded.
     Over,
-    /// The supervisor ended it; whether anything was said in it.
+    /// The supervisor ended it; whether it sent anything.
     Broken { heard: bool },
-    /// The supervisor does not answer. The kernel takes connections for one that stands still, too.
+    /// The supervisor does not answer. The kernel accepts connections for a stopped one, too.
     Silent { heard: bool },
 }
 

@@ -1,4 +1,4 @@
-//! The moment at which the kernel kills this process, if it does not act before.
+//! The time at which the kernel kills this process, if it does not act before.
 
 use nix::{
     sys::{
@@ -9,8 +9,8 @@ use nix::{
 };
 use wyneos_core::time::Time;
 
-/// A timer of the kernel's (timer_create(2)), by the clock that goes on while the host sleeps. It kills this process also when that was stopped
-/// (SIGSTOP) or hangs.
+/// A kernel timer (timer_create(2)) on the clock that advances during suspend. It kills this process even if that was
+/// stopped (SIGSTOP) or hangs.
 #[derive(Default)]
 pub(super) struct Deadline {
     timer: Option<Timer>,
@@ -18,7 +18,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Sets the deadline; an earlier one than before is passed over.
+    /// Sets the deadline; one earlier than before is ignored.
     pub(super) fn extend(&mut self, at: Time) -> nix::Result<()> {
         if at <= self.at {
             return Ok(());
@@ -40,7 +40,7 @@ impl Deadline {
         Ok(())
     }
 
-    /// Takes it away: nothing runs any more that has to end.
+    /// Removes the deadline: nothing that has to end is running any more.
     pub(super) fn lift(&mut self) {
         self.timer = None;
     }

@@ -1,4 +1,4 @@
-//! What becomes the program: a process of this binary that takes on what the program is to have, and then its place.
+//! Exec shim: applies the control group, user and environment, then executes the program.
 
 use std::{
     ffi::OsString,
@@ -20,30 +20,30 @@ use super::{
     with_ports,
 };
 
-/// Command line of the step between.
+/// Command line of the exec shim.
 #[derive(Args)]
 pub(crate) struct Exec {
     /// The instance's directory.
     directory: PathBuf,
-    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    /// Identity of that directory, as DEVICE:NUMBER: a different one with its name is refused.
     #[arg(long)]
     place: Option<Place>,
-    /// The run of a check, as whatever it starts finds it in its environment.
+    /// The run of a check, which is put into the environment.
     #[arg(long)]
     run: Option<String>,
-    /// The process whose end is to be this one's, too: where there are no namespaces, and for checks.
+    /// The process whose end also ends this one: without namespaces, and for checks.
     #[arg(long)]
     parent: Option<i32>,
     /// The first process of the instance's namespaces, whose end is the end of everything in them.
     #[arg(long)]
     init: Option<i32>,
-    /// Another program than the instance's, with its arguments.
+    /// A program other than the instance's, with its arguments.
     #[arg(last = true)]
     program: Vec<OsString>,
 }
 
-/// Becomes the program. Only what keeps it from that returns; it is written to what was standard input, which is closed once the
-/// program runs.
+/// Becomes the program. Returns only if that fails; the reason is written to the original standard input, which is
+/// closed once the program runs.
 pub(crate) fn exec(args: &Exec) -> ExitCode {
     let Ok(told) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
         return ExitCode::FAILURE;
@@ -52,7 +52,7 @@ pub(crate) fn exec(args: &Exec) -> ExitCode {
         Ok(never) => match never {},
         Err(reason) => reason,
     };
-    // Whoever would read it is gone otherwise.
+    // Otherwise the reader is gone.
     drop(File::from(told).write_all(reason.as_bytes()));
     ExitCode::FAILURE
 }
@@ -66,13 +66,13 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
     let mut held = open()?;
     let order = held.home().read_order().map_err(cannot("read its order"))?;
     let spec = &order.assigned.spec;
-    // Before it joins the group: what the host's name service takes is not the instance's.
+    // Before it joins the group: resources of the host's name service are not the instance's.
     let user = match args.program.is_empty() {
         true => Identity::of_program(&held, &spec.user)?,
         false => Identity::of_check(&held, &spec.user)?,
     };
     if let Some(group) = &order.group {
-        // Before the change of the user, who may not.
+        // Before the change of the user, who is not permitted to.
         group.join().map_err(cannot("join its control group"))?;
     }
     if spec.limits.nofile > 0 {
@@ -83,9 +83,9 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
             .map_err(|error| cannot("set limits.nofile")(error.into()))?;
     }
     if let Some(init) = args.init {
-        // Behind the control group, whose files may not be there.
+        // After the control group, whose files may not be visible there.
         namespace::join_mounts(init).map_err(cannot("join its mount namespace"))?;
-        // What was held is the host's: its way up leads past what the instance is not to see.
+        // The held directory is the host's: its parent leads past what the instance must not see.
         held = open()?;
     }
     if args.program.is_empty() {
@@ -103,14 +103,14 @@ fn become_program(args: &Exec) -> Result<std::convert::Infallible, String> {
         directory => user.enter(&PathBuf::from(directory))?,
     }
     if let Some(parent) = args.parent {
-        // Behind the change of the user, which would take this back.
+        // After the change of the user, which would reset this.
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|error| cannot("bind it to its supervisor")(error.into()))?;
         if getppid().is_none_or(|now| now.as_raw_pid() != parent) {
             return Err("its supervisor is gone".to_owned());
         }
     }
-    // What the program makes is as it is after a login, however strict this process is about its own files.
+    // The program has the usual umask of a login, however strict this process is about its own files.
     wyneos_shell::files::set_umask(0o022);
     let mut command = program(&held, &order, args);
     let error = command.exec();
@@ -145,12 +145,13 @@ fn program(held: &Held, order: &Order, args: &Exec) -> Command {
         .env_clear()
         .env("PATH", PATH)
         .envs(spec.env.iter().map(|(name, value)| (name, filled(value.reveal()))))
-        // Behind what the declaration says, which never takes their place.
+        // After the declared variables, which never replace them.
         .env("WYNEOS_ASSIGNMENT", id.to_string())
         .env("WYNEOS_WORKLOAD", &spec.name)
         .env("WYNEOS_SLOT", order.assigned.slot.to_string())
         .env("WYNEOS_NODE", &order.node)
-        // Of two instances the later one has the higher: what a singleton writes to can refuse the older.
+        // Of two instances the later one has the higher number: storage that a singleton writes to can refuse the older
+        // one.
         .env("WYNEOS_FENCE", id.0.to_string())
         .env(processes::DIRECTORY, held.name().join("work"))
         .env(processes::PLACE, held.place().to_string());

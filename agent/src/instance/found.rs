@@ -1,5 +1,5 @@
-//! What earlier agents of this host left. It is looked at, and nothing else: whether it is this agent's to deal with is known once the
-//! coordinator has welcomed it.
+//! Instances of earlier agents of this host. They are only examined: whether they belong to this agent is known once
+//! the coordinator has welcomed it.
 
 use std::{ffi::OsStr, fs, io};
 
@@ -20,38 +20,40 @@ mod tests;
 /// The action for an instance that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// It was given up half-made, and nothing was ever started: its directory goes.
+    /// It was given up half-made, and nothing was ever started: its directory is removed.
     HalfMade,
-    /// It may have been begun, and nothing in its directory says what it is or how.
+    /// It may have been begun, and its directory has neither order nor status.
     Lost,
-    /// It was written down, and its supervisor was never started: its directory goes, and it is begun anew if the coordinator says so.
+    /// It was written, and its supervisor was never started: its directory is removed, and it is begun again if the
+    /// coordinator orders it.
     Unstarted,
     /// It has ended.
     Ended,
-    /// It is attended: its supervisor is there, may be, or was.
+    /// It is managed: its supervisor is, may be, or was present.
     Attended,
 }
 
 /// An instance's directory.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// The instance's order; `None` when it cannot be read.
+    /// The instance's order; `None` if it cannot be read.
     pub(super) order: Option<Order>,
     pub(super) status: Status,
     pub(super) left: Left,
-    /// It may have been begun: so the list says, or this is a copy of a directory in which it was about to be.
+    /// True if it may have been begun: according to the list, or because this is a copy of a directory in which it was
+    /// about to be.
     pub(super) begun: bool,
 }
 
-/// The instance that a directory is of, by its name: sixteen hexadecimal digits, as ids are written.
+/// The instance of a directory, by its name: sixteen hexadecimal digits, as ids are written.
 pub(super) fn id_of(name: &OsStr) -> Option<AssignmentId> {
     let name = name.to_str()?;
     let id: AssignmentId = name.parse().ok()?;
     (id.to_string() == name).then_some(id)
 }
 
-/// Looks at what was left of an instance, which may have been `begun`. What cannot be read is told, and is never taken for something that was not
-/// written.
+/// Examines the remains of an instance, which may have been `begun`. Unreadable files are reported, and never treated
+/// as unwritten.
 pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
     let (home, shown) = (&directory.home(), directory.name().display());
     let held = match holder(home) {
@@ -62,7 +64,7 @@ pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
         }
     };
     let begun = match home.unbegun_of(directory) {
-        // Its agent, or its supervisor, ended before it came to that.
+        // Its agent, or its supervisor, ended before it was begun.
         Begins::NotYet => false,
         Begins::Unsaid => begun,
         Begins::Copied => true,
@@ -134,11 +136,12 @@ fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
     }
 }
 
-/// A program was, or may have been, started: the first status is durable before any is, and the directory that it works in is made before it
-/// begins. The files of a supervisor alone say nothing: its agent, or it, may have ended before it came to that.
+/// Whether a program was, or may have been, started: the first status is durable before any program starts, and its
+/// working directory is created before. The files of a supervisor alone prove nothing: its agent, or it, may have ended
+/// before.
 pub(super) fn was_started(home: &Home) -> bool {
     let signs = [home.status(), home.work()];
-    // One that cannot be looked at is there.
+    // A file that cannot be examined counts as present.
     signs
         .iter()
         .any(|sign| fs::symlink_metadata(sign).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true))

@@ -1,4 +1,4 @@
-//! Ending supervisors that are there, and do not act.
+//! Ending supervisors that are alive and do not respond.
 
 use std::{future::pending, io, sync::atomic::Ordering, time::Duration};
 
@@ -17,30 +17,33 @@ use super::{
     premises::{Holder, Incumbent},
 };
 
-/// Between two looks at a lease: the margin has room for it, and a host that slept is noticed.
+/// Interval between two checks of a lease: the margin has room for it, and a suspend of the host is detected.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a supervisor that could not be asked before may take to say something.
+/// Time limit for a supervisor that could not be queried before to report something.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
-/// How often a supervisor is asked whether it acts, from when it was first heard or told to end, and how long it may take to answer. It
-/// takes a fraction of a millisecond; a host under load may let it wait for a processor, or for its memory.
+/// Interval at which a supervisor is queried, from when it was first heard or told to end, and time limit of its
+/// answer. An answer takes a fraction of a millisecond; a host under load may delay it for a processor, or for its
+/// memory.
 const ASK: Duration = Duration::from_secs(5);
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// Questions in a row without an answer after which it is killed.
+/// Consecutive unanswered queries after which it is killed.
 const UNANSWERED: u32 = 2;
 
-/// How long the look at a program may take that is made before its supervisor is killed: the disk may be what keeps it, and a lease does not wait.
+/// Time limit for examining a program before its supervisor is killed: the disk may be stalled, and a lease does not
+/// wait.
 const LAST_LOOK: Duration = Duration::from_millis(250);
 
-/// Ends a singleton's supervisor that is there though the lease is nearly over: it was stopped, or hangs, and what it should have ended may run
-/// on. So is one that an earlier agent left and that says nothing: how long its lease is nobody else knows. With the supervisor its program
-/// ends, and what is left of it is killed as that of any supervisor that is gone.
+/// Ends a singleton's supervisor that is alive though the lease is nearly over: it was stopped, or hangs, and its
+/// program may continue to run. The same applies to one that an earlier agent left and that does not report: its lease
+/// is not known. The program ends with the supervisor, and its remains are killed like those of any supervisor that is
+/// gone.
 pub(super) async fn guard(reach: &Reach, told: watch::Receiver<Wanted>) {
     let mut silent = boot_time() + STARTING;
     let cause = |silent: Time| {
-        // By then it has killed everything itself, and had half of the margin to see it gone.
+        // By then it has killed everything itself, and half of the margin has passed for it to end.
         let lease = told.borrow().lease.map(|until| Time(until) - LEASE_MARGIN / 2);
         let is_heard = reach.seen.heard.load(Ordering::Relaxed);
         if lease.is_some_and(|lease| lease <= boot_time()) {
@@ -53,12 +56,12 @@ pub(super) async fn guard(reach: &Reach, told: watch::Receiver<Wanted>) {
     };
     loop {
         if reach.seen.connecting.load(Ordering::Relaxed) {
-            // The disk keeps this agent from asking.
+            // The disk prevents this agent from querying.
             silent = silent.max(boot_time() + BRIEFLY);
         }
         if cause(silent).is_some() {
             let process = process(reach).await;
-            // Whoever had to be looked for on a disk that is slow may have been heard, or lent to, meanwhile.
+            // A supervisor on a slow disk may have been heard, or lent to, meanwhile.
             if let Some(cause) = cause(silent) {
                 end(reach, process, cause).await;
             }
@@ -67,11 +70,11 @@ pub(super) async fn guard(reach: &Reach, told: watch::Receiver<Wanted>) {
     }
 }
 
-/// Ends a supervisor that was told to end, and neither does nor answers: it was stopped, or hangs, and would be waited for without end. One that
-/// answers says itself what it waits for.
+/// Ends a supervisor that was told to end, and neither ends nor answers: it was stopped, or hangs, and would be waited
+/// for without end. A supervisor that answers reports what it waits for.
 pub(super) async fn insist(reach: &Reach, mut told: watch::Receiver<Wanted>) {
     if told.wait_for(|wanted| wanted.stop.is_some()).await.is_err() {
-        // The instance was discarded, which its conversation notices.
+        // The instance was discarded, which its conversation detects.
         return pending().await;
     }
     let mut unanswered = 0;
@@ -79,7 +82,7 @@ pub(super) async fn insist(reach: &Reach, mut told: watch::Receiver<Wanted>) {
         awake(ASK).await;
         match asked(reach).await {
             Answer::Given => unanswered = 0,
-            // Not within its time, or its socket was removed while it stands still.
+            // Not within its time, or its socket was removed while it is stopped.
             Answer::None | Answer::Unreachable => unanswered += 1,
         }
         if unanswered >= UNANSWERED {
@@ -89,8 +92,8 @@ pub(super) async fn insist(reach: &Reach, mut told: watch::Receiver<Wanted>) {
     }
 }
 
-/// Asks a supervisor that was heard whether it acts, again and again; returns when it does not answer. One that cannot be connected to makes its
-/// socket again, and is taken for silent at the second question.
+/// Queries a supervisor that was heard, repeatedly; returns when it does not answer. A supervisor without a connection
+/// recreates its socket, and counts as silent at the second query.
 pub(super) async fn falls_silent(reach: &Reach) {
     let mut unreachable = 0;
     loop {
@@ -106,17 +109,17 @@ pub(super) async fn falls_silent(reach: &Reach) {
     }
 }
 
-/// What came of a question.
+/// Result of a query.
 enum Answer {
     Given,
-    /// The kernel took the connection, and nothing was said on it in time.
+    /// The kernel accepted the connection, and nothing was sent on it in time.
     None,
     /// There is no connection.
     Unreachable,
 }
 
 async fn asked(reach: &Reach) -> Answer {
-    // Time for which the disk keeps this agent from the socket is none in which the supervisor did not answer.
+    // Time for which the disk keeps this agent from the socket does not count.
     let Ok(stream) = connect(reach).await else {
         return Answer::Unreachable;
     };
@@ -130,7 +133,7 @@ async fn asked(reach: &Reach) -> Answer {
     }
 }
 
-/// A supervisor that acts says how its instance is to whoever connects.
+/// A responding supervisor sends its instance's status to every client.
 async fn answer(stream: UnixStream) -> io::Result<()> {
     match BufReader::new(stream).lines().next_line().await? {
         Some(_) => Ok(()),
@@ -138,7 +141,7 @@ async fn answer(stream: UnixStream) -> io::Result<()> {
     }
 }
 
-/// The process that has an instance's directory. The one that answered last is known without the disk.
+/// The process that holds an instance's directory. The one that answered last is known without the disk.
 async fn process(reach: &Reach) -> Option<Incumbent> {
     if let Some(process) = reach.seen.process() {
         return Some(process);
@@ -168,7 +171,7 @@ async fn end(reach: &Reach, process: Option<Incumbent>, cause: &str) {
                 tracing::error!(instance = %id, "the supervisor of this instance did not act in time: it was killed together with its program");
             }
         }
-        // It may be on its way out.
+        // It may be ending already.
         Err(error) => tracing::debug!(instance = %id, %error, "its supervisor cannot be killed"),
     }
 }

@@ -1,5 +1,5 @@
-//! Directories that were found once by their names and are held open from then on. A name may lead elsewhere a moment later: a `data_dir` is moved, and a
-//! copy is put in its place. What is held stays what it is.
+//! Directories that are found once by their names and held open from then on. A name may refer to another object a
+//! moment later: a `data_dir` is moved, and a copy is put in its place. The held object remains the same.
 
 use std::{
     fmt,
@@ -23,15 +23,14 @@ use super::Home;
 #[cfg(test)]
 mod tests;
 
-/// A directory by its device and its number there, which it keeps when it is renamed, and which a copy of it does not have.
+/// A directory's identity by its device and number, which are unchanged by a rename, and differ in a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place(u64, u64);
 
 impl Place {
-    /// What is at a path now.
+    /// The directory at a path at present.
     ///
-    /// # Errors
-    /// It cannot be looked at.
+    /// It cannot be examined.
     pub(crate) fn at(path: &Path) -> io::Result<Place> {
         fs::metadata(path).map(|found| Place::of(&found))
     }
@@ -41,7 +40,7 @@ impl Place {
         self.1
     }
 
-    /// What these metadata are of.
+    /// The identity in these metadata.
     pub(crate) fn of(found: &Metadata) -> Place {
         Place(found.dev(), found.ino())
     }
@@ -65,28 +64,28 @@ impl FromStr for Place {
     }
 }
 
-/// The path by which this process reaches what it holds open, whatever its name. It is short enough for a socket's address.
+/// The path by which this process reaches a held object, whatever its name. It is short enough for a socket's address.
 pub(super) fn by_descriptor(held: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
 }
 
-/// An instance's directory, held open, with the name that it was opened by.
+/// An instance's directory, held open, with the name by which it was opened.
 #[derive(Debug)]
 pub(super) struct Held {
     directory: File,
     name: PathBuf,
     place: Place,
-    /// When it was made, where its file system says so.
+    /// Creation time, if its file system reports it.
     made: Option<SystemTime>,
 }
 
 impl Held {
-    /// Opens a directory, and follows no link that has its name: what that leads to has a name of its own.
+    /// Opens a directory without following a link in the last component: the target of a link has its own name.
     ///
-    /// # Errors
-    /// It cannot be opened, or is no directory; or it is another one than `expected`, as when the one that was meant has been moved.
+    /// It cannot be opened, or is not a directory; or it differs from `expected`, for example because that one was
+    /// moved.
     pub(super) fn open(name: &Path, expected: Option<Place>) -> io::Result<Held> {
-        // What is no directory is not opened: a pipe would be waited for.
+        // Other objects are not opened: a pipe would block.
         let flags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).bits() as i32;
         let directory = File::options().read(true).custom_flags(flags).open(name);
         let directory = directory.map_err(|error| match error.kind() {
@@ -107,7 +106,7 @@ impl Held {
         })
     }
 
-    /// The directory by way of what is held.
+    /// The directory by way of the held descriptor.
     pub(super) fn home(&self) -> Home {
         Home(by_descriptor(&self.directory))
     }
@@ -122,19 +121,18 @@ impl Held {
         self.place
     }
 
-    /// When it was made, where its file system says so.
+    /// Creation time, if its file system reports it.
     pub(super) fn made(&self) -> Option<SystemTime> {
         self.made
     }
 
-    /// The directory alone.
+    /// The held directory only.
     pub(super) fn into_directory(self) -> File {
         self.directory
     }
 
-    /// The directory that this one is in, and its name there.
+    /// The parent of this directory, and its name there.
     ///
-    /// # Errors
     /// It has no name there any more.
     pub(super) fn above(&self) -> io::Result<Above> {
         let own = self.name.file_name().ok_or_else(|| misplaced(&self.name))?;
@@ -150,18 +148,18 @@ impl Held {
     }
 }
 
-/// An instance's directory as its agent knows it: its name, and which directory that is. Every use opens it anew and goes by what was opened, so that
-/// nothing is read, written or removed of whatever has its name by then.
+/// An instance's directory as its agent knows it: its name and identity. Every use opens it again and works through the
+/// opened directory, so that no other object with its name is read, written or removed.
 #[derive(Clone, Debug)]
 pub(super) struct Located {
     id: AssignmentId,
     name: PathBuf,
-    /// The directory, and when it was made: the number of one that was removed is given out again. `None` where none is known.
+    /// The directory, and its creation time: the number of a removed one is reused. `None` if none is known.
     directory: Option<(Place, Option<SystemTime>)>,
 }
 
 impl Located {
-    /// The directory that was opened.
+    /// The location of an opened directory.
     pub(super) fn of(id: AssignmentId, held: &Held) -> Located {
         Located {
             id,
@@ -170,7 +168,7 @@ impl Located {
         }
     }
 
-    /// An instance of which no directory is known.
+    /// The location of an instance without a known directory.
     pub(super) fn nowhere(instances: &Path, id: AssignmentId) -> Located {
         let Home(name) = Home::of(instances, id);
         let directory = None;
@@ -194,8 +192,8 @@ impl Located {
 
     /// Opens it.
     ///
-    /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) where none is known, it was removed, or something else has its name; others where that cannot be told.
+    /// [`NotFound`](ErrorKind::NotFound) if none is known, it was removed, or another object has its name; others if
+    /// that cannot be determined.
     pub(super) fn enter(&self) -> io::Result<Held> {
         let (place, made) = self.directory.ok_or_else(|| misplaced(&self.name))?;
         let held = Held::open(&self.name, Some(place))?;
@@ -205,7 +203,7 @@ impl Located {
         }
     }
 
-    /// Whether it is certain that the directory is not where it was.
+    /// Whether it is certain that the directory is not in its place.
     pub(super) fn is_gone(&self) -> bool {
         self.enter().is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
@@ -223,7 +221,7 @@ fn misplaced(name: &Path) -> io::Error {
 pub(super) struct Above {
     directory: File,
     own: PathBuf,
-    /// Its name when the instance was begun; `None` for one that is a root.
+    /// Its name when the instance was begun; `None` for a root.
     name: Option<PathBuf>,
 }
 
@@ -233,20 +231,18 @@ impl Above {
         by_descriptor(&self.directory)
     }
 
-    /// What is there by the instance's name now.
+    /// The directory with the instance's name there at present.
     ///
-    /// # Errors
-    /// Nothing, or it cannot be looked at.
+    /// There is none, or it cannot be examined.
     pub(super) fn own_place(&self) -> io::Result<Place> {
         let found = fs::symlink_metadata(self.path().join(&self.own))?;
         Ok(Place::of(&found))
     }
 
-    /// Whether another one has its name by now, where it is: it was replaced, or something is mounted over it. One that was only renamed is where it
-    /// was.
+    /// Whether another directory has its name at its place by now: it was replaced, or something is mounted over it. A
+    /// renamed directory is still in its place.
     ///
-    /// # Errors
-    /// That cannot be looked at.
+    /// That cannot be examined.
     pub(super) fn is_covered(&self) -> io::Result<bool> {
         let Some(name) = &self.name else { return Ok(false) };
         let own = Place::of(&self.directory.metadata()?);
@@ -257,10 +253,10 @@ impl Above {
         }
     }
 
-    /// The present name of the instance's directory, which is `place`, wherever all of them were moved.
+    /// The present name of the instance's directory `place`, wherever all of them were moved.
     ///
-    /// # Errors
-    /// It is not there: it was moved apart from the others, or what holds all of them was removed, or has no name that this process reaches.
+    /// It does not exist: it was moved separately from the others, or the directory of all of them was removed, or has
+    /// no name that this process can reach.
     pub(super) fn name_of(&self, place: Place) -> io::Result<PathBuf> {
         let name = fs::read_link(self.path())?.join(&self.own);
         match fs::symlink_metadata(&name) {

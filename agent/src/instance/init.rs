@@ -1,5 +1,5 @@
-//! The first process of an instance's namespaces: it mounts the instance's own /proc, reaps what nobody else waits for, watches the program for a
-//! supervisor that may stand still when that ends, and ends with its supervisor.
+//! The first process of an instance's namespaces: it mounts the instance's own /proc, reaps orphans, watches the
+//! program on behalf of a supervisor that may be stopped when that ends, and ends with its supervisor.
 
 use std::{
     fs::{self, File},
@@ -34,10 +34,10 @@ use super::{
 pub(crate) struct Init {
     /// The instance's directory.
     directory: PathBuf,
-    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    /// Identity of that directory, as DEVICE:NUMBER: a different one with its name is refused.
     #[arg(long)]
     place: Option<Place>,
-    /// There is no instance: what this host can do is tried.
+    /// True without an instance, to test the capabilities of this host.
     #[arg(long)]
     trial: bool,
 }
@@ -55,14 +55,14 @@ pub(crate) fn init(args: &Init) -> ExitCode {
 
 fn stay(told: OwnedFd, args: &Init) -> io::Result<()> {
     let mut told = Pair::from(told);
-    // It never changes its user, so that the kernel keeps this for it.
+    // It never changes its user, so that the kernel keeps this setting.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     match prepare(args) {
         Ok(()) => told.write_all(READY)?,
         Err(reason) => return told.write_all(reason.as_bytes()),
     }
     told.shutdown(std::net::Shutdown::Write)?;
-    // Opened behind what was covered: its way up leads to nothing that the instance is not to see.
+    // Opened after the cover was mounted: its parent leads to nothing that the instance must not see.
     let held = match args.trial {
         true => None,
         false => Held::open(&args.directory, args.place).ok(),
@@ -79,7 +79,7 @@ fn prepare(args: &Init) -> Result<(), String> {
     // By the host's numbers: this is still the host's /proc.
     let own = fs::read_link("/proc/self").map_err(failed("read /proc/self"))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed("make a mount namespace")(error.into()))?;
-    // What the host mounts later is seen inside; what is mounted inside is not seen by the host.
+    // Later mounts of the host are visible inside; mounts made inside are not visible to the host.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| failed("keep its mounts to itself")(error.into()))?;
     let concealed = match args.trial {
@@ -87,20 +87,20 @@ fn prepare(args: &Init) -> Result<(), String> {
         false => conceal(&args.directory, args.place),
     };
     concealed.map_err(failed("hide the directories of other instances"))?;
-    // What is covered by now is not to be kept by way of where this began.
+    // Covered directories must not remain reachable by way of the initial working directory.
     std::env::set_current_dir("/").map_err(failed("enter /"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None).map_err(|error| failed("mount its own /proc")(error.into()))?;
-    // Numbers begin where the host's are, and not with 2 in each life: a file that an earlier life left with a number in it would often name a
-    // living process of this one, and programs refuse to start then. A kernel without this setting is no reason not to run.
+    // Numbers begin near the host's, and not with 2 in each life: a pid file of an earlier life would often name a live
+    // process of this one, and programs refuse to start then. A kernel without this setting is no reason not to run.
     let _ = fs::write("/proc/sys/kernel/ns_last_pid", own.as_os_str().as_encoded_bytes());
     Ok(())
 }
 
-/// Bytes of a program's number.
+/// Length of a program's number, bytes.
 const NUMBER: usize = 16;
 
-/// Waits for whatever falls to the first process, until the supervisor closes its end. What the supervisor says is the number of the program.
+/// Reaps orphans until the supervisor closes its end. The supervisor sends the number of the program.
 async fn reap(told: Pair, home: Option<Home>) -> io::Result<()> {
     let mut children = signal(SignalKind::child())?;
     told.set_nonblocking(true)?;

@@ -1,7 +1,8 @@
-//! What instances write: files of a bounded size, of which the newest are kept.
+//! Output of instances: files of a bounded size, of which the newest are retained.
 //!
-//! A file is named by its stream, by how many processes were started before the one that wrote it, and by how many files that one
-//! had filled: `stdout.3.0.log`. So much of the newest process is kept as two files hold, and as much of the one before.
+//! The name of a file consists of its stream, the number of processes before the one that wrote it, and the number of
+//! files that this process had filled: `stdout.3.0.log`. Two files are retained of the newest process, and two of the
+//! previous one.
 
 use std::{
     fs::{self, File},
@@ -17,13 +18,13 @@ use wyneos_core::workload::{
 };
 use wyneos_shell::files;
 
-/// Bytes of one file.
+/// Maximum size of one file, bytes.
 pub(super) const FILE: u64 = 4 * 1024 * 1024;
 
-/// Bytes before the end of a file in which its last line is looked for.
+/// Bytes before the end of a file that are searched for its last line.
 const END: u64 = 4 * 1024;
 
-/// Files of one process, and processes, that are kept.
+/// Number of files per process, and of processes, that are retained.
 const PARTS: u64 = 2;
 const LIVES: u64 = 2;
 
@@ -47,13 +48,13 @@ fn files(directory: &Path, stream: Stream) -> Vec<(u64, u64)> {
     files
 }
 
-/// Number of the next process, by what those before it left.
+/// Number of the next process, from the files of earlier ones.
 pub(super) fn next_life(directory: &Path) -> u64 {
     let newest = |stream| files(directory, stream).last().map_or(0, |(life, _)| life + 1);
     newest(Stream::Stdout).max(newest(Stream::Stderr))
 }
 
-/// Where one stream of one process goes.
+/// The destination of one stream of one process.
 pub(super) struct Writer {
     directory: PathBuf,
     stream: Stream,
@@ -61,7 +62,7 @@ pub(super) struct Writer {
     part: u64,
     file: Option<File>,
     written: u64,
-    /// Bytes that the disk did not take.
+    /// Bytes that the disk did not accept.
     pub(super) lost: u64,
 }
 
@@ -86,13 +87,13 @@ impl Writer {
         for (life, part) in files(&self.directory, self.stream) {
             let old = life + LIVES <= self.life || life == self.life && part + PARTS <= self.part;
             if old {
-                // One that cannot be removed is tried again with the next.
+                // A file that cannot be removed is tried again with the next.
                 drop(fs::remove_file(path(&self.directory, self.stream, life, part)));
             }
         }
     }
 
-    /// Takes what was written. What the disk does not take is lost, and counted: the program does not wait for it.
+    /// Writes output. Bytes that the disk does not accept are lost, and counted: the program does not wait for them.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         if self.written >= FILE || self.file.is_none() {
             self.part += u64::from(self.file.is_some());
@@ -107,12 +108,12 @@ impl Writer {
     }
 }
 
-/// The last line that an instance's newest process wrote to its standard error, as far as that is on the disk.
+/// The last line that an instance's newest process wrote to its standard error, as far as it is on the disk.
 pub(super) fn last_stderr(directory: &Path) -> String {
     let mut last = LastLine::default();
     let end = |(life, part): (u64, u64)| {
         let mut open = File::options();
-        // A pipe in its place is not waited for.
+        // A pipe in its place does not block.
         open.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
         let mut file = open.open(path(directory, Stream::Stderr, life, part))?;
         let size = file.metadata()?.len();
@@ -127,7 +128,7 @@ pub(super) fn last_stderr(directory: &Path) -> String {
     last.text()
 }
 
-/// Reads what an instance wrote.
+/// Reads an instance's output.
 pub(super) fn read(directory: &Path, request: &Request) -> Chunk {
     let number = request.number;
     match try_read(directory, request) {
@@ -162,7 +163,7 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
     };
     let mut chunk = Chunk::default();
     loop {
-        // A pipe in its place is not waited for.
+        // A pipe in its place does not block.
         let mut open = File::options();
         open.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
         let open = open.open(path(directory, request.stream, at.life, at.part));
@@ -184,7 +185,7 @@ fn try_read(directory: &Path, request: &Request) -> io::Result<Chunk> {
     }
 }
 
-/// The place so many bytes before the end of what a process wrote.
+/// The position at this number of bytes before the end of a process's output.
 fn tail(directory: &Path, stream: Stream, files: &[(u64, u64)], life: u64, bytes: u64) -> io::Result<Position> {
     let mut left = bytes;
     let mut at = Position {

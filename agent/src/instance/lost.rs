@@ -1,7 +1,7 @@
-//! What becomes of an instance that was begun, and of which nothing is found any more.
+//! The end of an instance that was begun and is no longer found.
 //!
-//! Its supervisor may be there, with a directory that was renamed or removed. It notices within seconds and ends; nothing is said to have
-//! ended before.
+//! Its supervisor may be alive, with a directory that was renamed or removed. It detects this within seconds and ends;
+//! the instance is not reported as ended before.
 
 use std::{path::Path, time::Duration};
 
@@ -20,17 +20,17 @@ use super::{
     stuck::Waits,
 };
 
-/// Between two looks for its supervisor.
+/// Interval between two searches for its supervisor.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Between two looks at supervisors that are not this agent's to end.
+/// Interval between two checks of supervisors that are not this agent's to end.
 const ASTRAY: Duration = Duration::from_secs(1);
 
-/// How long its supervisor may take to end it: three looks at its directory's name, and a grace of its program, which nobody knows any more.
-/// Then it is killed, and the program with it.
+/// Time limit for its supervisor to end it: three checks of its directory's name, and the grace of its program, which
+/// is no longer known. After that it is killed, and the program with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How an instance is that is lost, until it is certain that nothing of it runs.
+/// The status of a lost instance, until it is certain that nothing of it runs.
 pub(super) fn ending(what: &str) -> Status {
     Status {
         phase: Phase::Stopping,
@@ -40,7 +40,8 @@ pub(super) fn ending(what: &str) -> Status {
     }
 }
 
-/// Waits until the supervisors of an instance, and what they started, have ended, ends what is left, and tells that it has ended; how is not known.
+/// Waits until the supervisors of an instance, and the processes that they started, have ended, ends the remains, and
+/// reports that the instance has ended with an unknown outcome.
 pub(super) async fn attend(mut attendance: Attendance, what: String) {
     let (began, mut waits, mut within) = (Instant::now(), Waits::new(), Vec::<Incumbent>::new());
     loop {
@@ -67,7 +68,7 @@ pub(super) async fn attend(mut attendance: Attendance, what: String) {
         }
         let over = alive.is_empty() || began.elapsed() >= PATIENCE;
         if over && *attendance.welcomed.borrow() {
-            // What a supervisor started ends with it, by the kernel, unless it cannot.
+            // The processes that a supervisor started end with it, by the kernel, unless it cannot contain them.
             processes::kill(&alive);
             within.iter().for_each(|process| drop(process.kill()));
             let left: Vec<i32> = alive
@@ -84,7 +85,8 @@ pub(super) async fn attend(mut attendance: Attendance, what: String) {
     bury(&mut attendance, Kept::Missing, Some(what)).await;
 }
 
-/// How an instance is whose supervisor lives and holds none of this agent's directories: what goes on where, and what to do.
+/// The status of an instance whose supervisor is alive and holds none of this agent's directories, with the directory
+/// and the remedy.
 pub(super) fn astray(others: &[Astray], is_copied: bool) -> Status {
     let Some(Astray { process, home, .. }) = others.first() else {
         return Status::default();
@@ -108,19 +110,20 @@ pub(super) fn astray(others: &[Astray], is_copied: bool) -> Status {
     }
 }
 
-/// Where the directory is of which one of these supervisors holds that of all instances again; `None` where that is so of none.
+/// The location of the directory if one of these supervisors holds the present directory of all instances again; `None`
+/// otherwise.
 fn put_back(id: AssignmentId, directory: &Path, others: &[Astray]) -> Option<Located> {
     let own = Place::at(directory).ok()?;
     let other = others.iter().find(|other| holds(other.process.pid(), own))?;
     Some(match Held::open(&directory.join(id.to_string()), Some(other.place)) {
         Ok(held) => Located::of(id, &held),
-        // Its supervisor has noticed that, too.
+        // Its supervisor has detected that, too.
         Err(_) => Located::nowhere(directory, id),
     })
 }
 
-/// Waits until supervisors that hold none of this agent's directories have ended, and tells that the instance has; nothing of them is this agent's to
-/// end. One whose directory is put back is attended as any other.
+/// Waits until supervisors that hold none of this agent's directories have ended, and reports that the instance has;
+/// they are not this agent's to end. An instance whose directory is put back is managed like any other.
 pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<Astray>, is_copied: bool) {
     let mut within = Vec::<Incumbent>::new();
     let mut told = others.first().map(|other| other.process);
@@ -136,7 +139,7 @@ pub(super) async fn attend_astray(mut attendance: Attendance, mut others: Vec<As
             others.iter().map(|other| other.process.pid()).collect(),
             attendance.looks.acquire().await,
         );
-        // What they started without containment outlives one that is killed.
+        // Without containment, processes that they started outlive a killed one.
         let look = attendance.disk.run(move || {
             let started = pids.into_iter().flat_map(processes::descendants);
             started.filter_map(Incumbent::of).collect::<Vec<_>>()

@@ -1,7 +1,9 @@
-//! The agent's side of its instances: has supervisors started and attended, and passes on what both say.
+//! The agent's side of its instances: has supervisors started and managed, and passes messages between them and the
+//! logic.
 //!
-//! Nothing here waits for a disk: this is the driver's task, which keeps the session. What needs one is an operation of the instances' thread, or goes to
-//! [`Disk`]; what running instances are told is left for those who attend them.
+//! Nothing here waits for a disk: this is the driver's task, which keeps the session. Work that needs a disk is an
+//! operation of the instances' thread, or is given to [`Disk`]; orders to running instances are left to the tasks that
+//! manage them.
 
 use std::{
     collections::BTreeMap,
@@ -40,27 +42,27 @@ use wyneos_core::{
 use crate::driver::ToAgent;
 
 struct Known {
-    /// The ports that it was given.
+    /// Its allocated ports.
     ports: Vec<u16>,
-    /// Those that its declaration fixes.
+    /// The ports that its declaration fixes.
     fixed: Vec<FixedPort>,
     wanted: watch::Sender<Wanted>,
-    /// Its directory, which may have another name than its own; empty while nothing of it is on the disk.
+    /// Its directory, which may have a name other than its own; empty while it is not on the disk.
     whereabouts: Whereabouts,
-    /// The instances' thread has, or will have, to do with it.
+    /// True if the instances' thread works on it, or will.
     kept: bool,
 }
 
-/// Logs that are read at the same time at most. Beyond, a read fails with that as its reason.
+/// Maximum number of logs that are read at the same time. Beyond it, a read fails with that reason.
 const READS: usize = 64;
 
-/// What instances have of their host: its means to limit and contain them, and where they are reached.
+/// The host's means for instances: limits, containment, and the address.
 pub(crate) struct Means {
     /// The host's name or address.
     pub(crate) address: String,
-    /// Limits of what they use; `None` where the host has none.
+    /// Limits of their resource use; `None` if the host has none.
     pub(crate) groups: Option<Groups>,
-    /// Why they cannot be contained; `None` where they are.
+    /// The reason for which they cannot be contained; `None` if they are.
     pub(crate) uncontained: Option<String>,
 }
 
@@ -74,35 +76,35 @@ pub(crate) struct Instances {
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
-    /// The coordinator has welcomed this agent.
+    /// True once the coordinator has welcomed this agent.
     welcomed: watch::Sender<bool>,
-    /// A coordinator has answered, and refused this agent: nothing is started without one.
+    /// True once a coordinator has refused this agent: nothing is started without one.
     refused: watch::Sender<bool>,
-    /// When this agent was started.
+    /// Start time of this agent.
     began: Instant,
     looks: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    /// What is deferred until the coordinator has welcomed this agent.
+    /// Actions that are deferred until the coordinator has welcomed this agent.
     pub(super) waiting: TakeOver,
-    /// What was begun on this node.
+    /// The instances that were begun on this node.
     pub(super) begun: Arc<Begun>,
     disk: Disk,
     operations: Operations,
 }
 
-/// An agent's own: its places on the disk and in the hierarchies of control groups, and what was begun there.
+/// The agent's own state: its paths on the disk and in the hierarchies of control groups, and the begun instances.
 pub(crate) struct Own {
-    /// Where instances have their directories; in the directory that this process is in, whatever its name.
+    /// The directory of instances, in the working directory of this process, whatever its name.
     pub(crate) instances: PathBuf,
     /// The prefix of the names of their control groups.
     pub(crate) prefix: Prefix,
-    /// What was begun of them.
+    /// The list of begun instances.
     pub(crate) begun: Begun,
 }
 
 impl Instances {
-    /// Looks at what earlier agents of this host left: instances that run, and those that ended meanwhile. Nothing is touched before
-    /// [`take_over`](Self::take_over).
+    /// Examines the instances of earlier agents of this host: running ones, and those that ended meanwhile. Nothing is
+    /// touched before [`take_over`](Self::take_over).
     pub(crate) fn find(
         place: Own,
         node: String,
@@ -143,11 +145,12 @@ impl Instances {
         Ok((instances, found))
     }
 
-    /// The coordinator has welcomed this agent: what was found is this node's, and nobody else's. What was begun is gone on with, and what is left of
-    /// instances that are gone, or were never begun, is removed. Nothing is begun before the coordinator says that it still wants it.
+    /// Called once the coordinator has welcomed this agent: the found instances belong to this node and to no other.
+    /// Begun instances are continued, and the remains of ended or never begun ones are removed. Nothing is begun before
+    /// the coordinator confirms that it is still wanted.
     pub(crate) fn take_over(&mut self) {
         let left = TakeOver {
-            // Those that are attended are ended by whoever attends them.
+            // Managed instances are ended by their tasks.
             known: self.known.keys().map(ToString::to_string).collect(),
             groups: self.means.groups.clone(),
             ..std::mem::take(&mut self.waiting)
@@ -156,7 +159,7 @@ impl Instances {
         self.welcomed.send_replace(true);
     }
 
-    /// A coordinator is there, and refuses this agent.
+    /// Called when a coordinator refuses this agent.
     pub(crate) fn are_refused(&self) {
         self.refused.send_replace(true);
     }
@@ -198,7 +201,7 @@ impl Instances {
         self.known.insert(id, known);
     }
 
-    /// What it takes to attend an instance, which is known from then on.
+    /// Creates the management task's state of an instance, which is known from then on.
     pub(super) fn attendance(
         &mut self,
         id: AssignmentId,
@@ -246,7 +249,7 @@ impl Instances {
         }
     }
 
-    /// Has an instance begun, in its turn.
+    /// Queues an instance to be begun.
     pub(crate) fn run(&mut self, assigned: &Arc<Assigned>) {
         let id = assigned.id;
         let turn = match self.check_containment(assigned).and_then(|()| self.operations.turn()) {
@@ -267,7 +270,7 @@ impl Instances {
         })));
     }
 
-    /// An instance cannot be begun, and nothing of it is on the disk.
+    /// Reports that an instance cannot be begun, with nothing of it on the disk.
     fn refuse(&mut self, id: AssignmentId, error: &io::Error) {
         self.known.entry(id).or_insert_with(|| Known {
             ports: Vec::new(),
@@ -289,7 +292,7 @@ impl Instances {
         }
     }
 
-    /// What a supervisor is to run, with ports of its own.
+    /// The order of a supervisor, with allocated ports.
     fn order(&mut self, assigned: &Assigned) -> io::Result<Order> {
         let known = &self.known;
         let has =
@@ -324,7 +327,7 @@ impl Instances {
         })
     }
 
-    /// No process of an instance is left: others may have its ports.
+    /// Releases the ports of an instance without processes.
     pub(crate) fn ended(&mut self, id: AssignmentId) {
         if let Some(known) = self.known.get_mut(&id) {
             known.ports.clear();
@@ -332,14 +335,14 @@ impl Instances {
         }
     }
 
-    /// Has an instance end for good.
+    /// Ends an instance permanently.
     pub(crate) fn halt(&self, id: AssignmentId, reason: String) {
         if let Some(known) = self.known.get(&id) {
             known.wanted.send_modify(|wanted| wanted.stop = Some(reason));
         }
     }
 
-    /// A singleton may run for so long.
+    /// Extends the lease of a singleton by this time.
     pub(crate) fn lend(&self, id: AssignmentId, left: Duration) {
         let Time(until) = boot_time() + left;
         if let Some(known) = self.known.get(&id) {
@@ -347,7 +350,7 @@ impl Instances {
         }
     }
 
-    /// Removes what an instance that ended left behind.
+    /// Removes the remains of an ended instance.
     pub(crate) fn discard(&mut self, id: AssignmentId) {
         let whereabouts = match self.known.remove(&id) {
             Some(known) if !known.kept => return,
@@ -357,12 +360,12 @@ impl Instances {
         self.operations.then(Operation::Discard(id, whereabouts));
     }
 
-    /// What a list that was lost may have had on it is known, and is written down.
+    /// Records which ids a lost list may have contained.
     pub(crate) fn presume(&self, cluster: ClusterId, below: AssignmentId) {
         self.operations.then(Operation::Presume(cluster, below));
     }
 
-    /// Reads what an instance wrote.
+    /// Reads an instance's output.
     pub(crate) fn read_log(&self, request: log::Request) {
         let known = self.known.get(&request.id);
         let located = known.and_then(|known| known.whereabouts.get().cloned());

@@ -1,4 +1,4 @@
-//! Instances of workloads on this host: a directory each, and a supervisor each that goes on when the agent does not.
+//! Instances of workloads on this host: each has a directory, and a supervisor that continues when the agent does not.
 
 mod attend;
 mod begin;
@@ -73,30 +73,31 @@ use wyneos_shell::files;
 /// The default `PATH` of programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a supervisor is to run; written by the agent, once.
+/// The order of a supervisor; written by the agent, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
     assigned: Assigned,
-    /// The ports that it was given.
+    /// The allocated ports.
     ports: Vec<u16>,
-    /// It ends when its agent does: for clusters on one machine that leave nothing behind.
+    /// True if it ends when its agent does: for clusters on one machine that leave nothing behind.
     ephemeral: bool,
     node: String,
-    /// The node that it was given to; `None` in orders of earlier versions.
+    /// The node that it was assigned to; `None` in orders of earlier versions.
     #[serde(default)]
     of: Option<NodeId>,
-    /// What it may use is limited by this; `None` where the host has no control groups.
+    /// The control group that limits it; `None` if the host has no control groups.
     group: Option<cgroup::Group>,
-    /// Where others reach it; of orders of earlier versions, as these asked it.
+    /// Address at which others reach it; in orders of earlier versions, the address of their checks.
     #[serde(default = "loopback")]
     address: String,
-    /// It has namespaces of its own, by which the kernel ends all of it.
+    /// True if it has its own namespaces, by which the kernel ends all of it.
     #[serde(default)]
     contained: bool,
 }
 
 impl Order {
-    /// How long after its agent's start it is started again without a coordinator, if its host ended it; `None` for never.
+    /// Time after its agent's start at which it is started again without a coordinator, if its host ended it; `None`
+    /// for never.
     fn starts_alone(&self) -> Option<Duration> {
         let spec = &self.assigned.spec;
         spec.offline_start.filter(|_| !spec.singleton && !self.ephemeral)
@@ -107,35 +108,35 @@ fn loopback() -> String {
     "127.0.0.1".to_owned()
 }
 
-/// What an agent tells a supervisor; one a line, as JSON.
+/// Messages from an agent to a supervisor; one per line, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Told {
-    /// End for good.
+    /// End permanently.
     Stop {
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// A singleton may run until then, by the clock that counts from the host's start.
+    /// Extend a singleton's lease to this time, on the clock that counts from the host's boot.
     Lease {
-        /// When.
+        /// End of the lease.
         until: u64,
     },
 }
 
-/// Bytes of a state file: several times those of the largest order. A larger one cannot be read.
+/// Maximum size of a state file, bytes: several times that of the largest order.
 const STATE: u64 = 4 * 1024 * 1024;
 
-/// Bytes of the file that says which process is first: more than that ever takes.
+/// Maximum size of the file with the identity of the first process, bytes.
 const FIRST: usize = 256;
 
-/// The content of the file that says that nothing was begun in a directory.
+/// The contents of the file that proves that nothing was begun in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Unbegun {
     place: Place,
-    /// When the directory was made, where its file system says so; in nanoseconds since 1970.
+    /// Creation time of the directory, if its file system reports it; in nanoseconds since 1970.
     made: Option<u64>,
-    /// Which start of the host that was.
+    /// Identity of the host's boot.
     boot: String,
 }
 
@@ -149,26 +150,26 @@ impl Unbegun {
         })
     }
 
-    /// Says that nothing was begun in this directory yet.
+    /// Records that nothing was begun in this directory yet.
     fn write(held: &Held) -> io::Result<()> {
         let text = serde_json::to_vec(&Unbegun::of(held)?)?;
-        // Half of it would be a copy, of an instance that may have been begun since.
+        // A partial file would count as a copy, of an instance that may have been begun since.
         files::write_whole(&held.home().unbegun(), &text, 0o600).map(drop)
     }
 }
 
-/// What a directory says of whether a program was begun in it.
+/// The record in a directory on whether a program was begun in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begins {
-    /// None was.
+    /// No program was begun.
     NotYet,
-    /// Nothing.
+    /// There is no record.
     Unsaid,
-    /// That none was when it was copied.
+    /// No program was begun when it was copied.
     Copied,
 }
 
-/// Where the files of one instance are.
+/// The paths of the files of one instance.
 #[derive(Clone, Debug)]
 struct Home(PathBuf);
 
@@ -177,9 +178,9 @@ impl Home {
         Home(instances.join(id.to_string()))
     }
 
-    /// Makes the directories, of which the instance's user passes through the first and reaches [`Home::work`] alone. What is above them is there:
-    /// nothing is made in the place of a `data_dir` that has been moved. One that is there is used only if nothing is in it: whatever that is, it is
-    /// not this instance's.
+    /// Creates the directories; the instance's user passes through the first and can access only [`Home::work`]. Their
+    /// parents must exist: nothing is created in the place of a `data_dir` that has been moved. An existing directory
+    /// is used only if it is empty: otherwise its contents do not belong to this instance.
     fn make(&self) -> io::Result<Held> {
         let cannot =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot make {}: {error}", self.0.display()));
@@ -200,7 +201,7 @@ impl Home {
         Ok(held)
     }
 
-    /// Makes the directory of what its programs write.
+    /// Creates the directory for the output of its programs.
     fn make_logs(&self) -> io::Result<()> {
         files::make_dir_in(&self.logs(), 0o700)
     }
@@ -213,12 +214,12 @@ impl Home {
         self.0.join("status.json")
     }
 
-    /// Which process is first in its namespaces.
+    /// File with the identity of the first process in its namespaces.
     fn first(&self) -> PathBuf {
         self.0.join("first.json")
     }
 
-    /// How its program ended, by whoever saw it first.
+    /// File with the end of its program, by its first observer.
     fn trace(&self) -> PathBuf {
         self.0.join("exit")
     }
@@ -255,9 +256,9 @@ impl Home {
         replace(&self.status(), &serde_json::to_vec(status)?)
     }
 
-    /// Which process is first in the namespaces of this very directory's instance; missing where nothing was ever contained.
+    /// The first process in the namespaces of this very directory's instance; missing if nothing was ever contained.
     fn kept_first(&self) -> Kept<namespace::First> {
-        // Room that was made, and nothing in it yet.
+        // Allocated space, and nothing in it yet.
         if files::read(&self.first(), STATE).is_ok_and(|bytes| bytes.trim_ascii().is_empty()) {
             return Kept::Missing;
         }
@@ -267,13 +268,13 @@ impl Home {
         }
     }
 
-    /// There until its supervisor begins: while it is, no program was ever started.
+    /// Exists until its supervisor begins: while it does, no program was ever started.
     fn unbegun(&self) -> PathBuf {
         self.0.join("unbegun")
     }
 
-    /// What is said of whether a program was begun here. Only in the directory and the start of the host in which it was written does it say that none was:
-    /// its copy lies in one whose original may have been begun since.
+    /// The record on whether a program was begun here. It is valid only in the directory and the boot of the host in
+    /// which it was written: its copy lies in a directory whose original may have been begun since.
     fn unbegun_of(&self, held: &Held) -> Begins {
         match Kept::<Unbegun>::read(&self.unbegun()) {
             Kept::Missing => Begins::Unsaid,
@@ -282,7 +283,7 @@ impl Home {
         }
     }
 
-    /// Takes that back, durably, before anything is begun. An agent of an earlier version never said it.
+    /// Removes that record, durably, before anything is begun. An agent of an earlier version never wrote it.
     fn begin(&self) -> io::Result<()> {
         match fs::remove_file(self.unbegun()) {
             Ok(()) => File::open(&self.0)?.sync_all(),
@@ -291,7 +292,8 @@ impl Home {
         }
     }
 
-    /// Whether the directory is a copy of the one in which an instance was begun: it says how that was when it was copied.
+    /// Whether the directory is a copy of the one in which an instance was begun, and contains its state at the time of
+    /// the copy.
     fn is_copy(&self) -> bool {
         match Kept::<namespace::First>::read(&self.first()) {
             Kept::Read(first) => first.is_of_another(&self.0),
@@ -299,12 +301,12 @@ impl Home {
         }
     }
 
-    /// `None` makes room for it, so that a disk that is full later does not matter.
+    /// `None` allocates space for it, so that a disk that becomes full later does not matter.
     fn write_first(&self, first: Option<&namespace::First>) -> io::Result<()> {
         let mut bytes = first.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         bytes.resize(bytes.len().max(FIRST), b' ');
         if fs::symlink_metadata(self.first()).is_ok_and(|there| there.is_symlink()) {
-            // What it leads to may be another instance's.
+            // The target may be another instance's.
             fs::remove_file(self.first())?;
         }
         files::open(&self.first(), 0o600)?.write_all_at(&bytes, 0)
@@ -318,9 +320,10 @@ impl Home {
 /// The content of a state file. An unreadable file is never treated as one that was not written.
 #[derive(Debug)]
 enum Kept<T> {
-    /// It is not there.
+    /// The file does not exist.
     Missing,
-    /// It is there, and cannot be read; why, and whether that may pass: the file itself was not looked into.
+    /// The file exists, and cannot be read; the error, and whether it may be temporary: the file itself was not
+    /// examined.
     Unreadable(io::Error, bool),
     /// The content.
     Read(T),
@@ -340,12 +343,12 @@ impl<T: DeserializeOwned> Kept<T> {
     }
 }
 
-/// Replaces a file as a whole, durably: whoever reads it reads the old one or the new one, also after the host lost its power.
+/// Replaces a file as a whole, durably: a reader sees the old one or the new one, also after a power loss.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     files::write_durably(path, bytes, 0o600)
 }
 
-/// Takes a lock if nobody has it.
+/// Takes a lock if it is free.
 fn flock_now(lock: &File) -> io::Result<bool> {
     match flock(lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -354,14 +357,14 @@ fn flock_now(lock: &File) -> io::Result<bool> {
     }
 }
 
-/// The clock that goes on while the host sleeps: leases are measured by it, and all processes of a host read the same.
+/// The clock that advances during suspend: leases are measured by it, and all processes of a host read the same.
 pub(crate) fn boot_time() -> Time {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0));
     Time::default() + seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Puts ports in the place of `${PORT_name}`.
+/// Replaces `${PORT_name}` by ports.
 fn with_ports(text: &str, names: &[String], ports: &[u16]) -> String {
     let mut text = text.to_owned();
     for (name, port) in names.iter().zip(ports) {
@@ -370,19 +373,19 @@ fn with_ports(text: &str, names: &[String], ports: &[u16]) -> String {
     text
 }
 
-/// Says something in a supervisor's own log, its standard error. Macros that print panic when the disk is full, and the supervisor is not to end
-/// of that.
+/// Writes to a supervisor's own log, its standard error. Macros that print panic when the disk is full, which must not
+/// end the supervisor.
 fn note(text: &str) {
     drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
-/// As [`note`], by another thread: the log is on the disk, which may stall.
+/// Like [`note`], by another thread: the log is on the disk, which may stall.
 fn note_soon(text: &str) {
     let text = text.to_owned();
     drop(tokio::task::spawn_blocking(move || note(&text)));
 }
 
-/// This program's own file; while it runs, also when that was replaced by a newer one.
+/// This program's own file, even if it was replaced by a newer one while it runs.
 fn own_binary() -> PathBuf {
     let named = std::env::current_exe().ok().filter(|path| path.exists());
     named.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))

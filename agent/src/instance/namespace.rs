@@ -1,9 +1,11 @@
-//! The namespaces of one life of an instance: whatever is started in them ends with their first process, by the kernel.
+//! The namespaces of one life of an instance: all processes that are started in them end with their first process, by
+//! the kernel.
 //!
-//! The first process ([`init`](mod@super::init)) is a child of the supervisor and is killed with it. Programs and checks are children of the supervisor,
-//! too, started inside the namespaces; so their exit statuses are seen as those of any child, and their process ids are those of the host.
-//! pid_namespaces(7): when the first process of a PID namespace ends, the kernel kills all others, whatever their user, session, environment or
-//! parent, and the first one is gone only after they are.
+//! The first process ([`init`](mod@super::init)) is a child of the supervisor and is killed with it. Programs and
+//! checks are also children of the supervisor, started inside the namespaces; so their exit statuses are collected like
+//! those of any child, and their process ids are those of the host. pid_namespaces(7): when the first process of a PID
+//! namespace ends, the kernel kills all others, whatever their user, session, environment or parent, and the first one
+//! is gone only after they are.
 
 use std::{
     fs::{self, File},
@@ -26,22 +28,22 @@ const PREPARING: Duration = Duration::from_secs(10);
 /// The message of the first process when it is ready. Any other message is the reason why it is not.
 pub(super) const READY: &[u8] = b"ready";
 
-/// Bytes of such a reason.
+/// Maximum length of such a reason, bytes.
 const REASON: u64 = 1_024;
 
 /// The namespaces of one life.
 pub(super) struct Namespace {
     init: Pid,
     pids: File,
-    /// The first process ends when this is closed; it is closed with this process, whatever ends it.
+    /// The first process ends when this is closed; it is closed with this process, for whatever reason that ends.
     alive: UnixStream,
 }
 
 impl Namespace {
-    /// Makes namespaces with their first process, which sees of all instances that of `directory` alone; `None` is a trial.
+    /// Creates namespaces with their first process, which sees only `directory` of all instances; `None` is a trial.
     ///
-    /// # Errors
-    /// When this process may not make namespaces, or the first process cannot prepare them; the error says what could not be done.
+    /// This process may not create namespaces, or the first process cannot prepare them; the error names the failed
+    /// step.
     pub(super) fn make(directory: Option<(&Path, Place)>) -> io::Result<Namespace> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(own_binary());
@@ -92,23 +94,23 @@ impl Namespace {
         spawn_inside(enter, command)
     }
 
-    /// Has the first process watch a program, and write down how it ends.
+    /// Makes the first process watch a program, and record its end.
     pub(super) fn watch(&self, pid: u32) -> io::Result<()> {
         let inside = inner_number(pid)?;
         (&self.alive).write_all(format!("{inside}\n").as_bytes())
     }
 
-    /// Has the kernel end everything in the namespace. The first process becomes a zombie once nothing else is left, which its parent observes.
+    /// Makes the kernel end everything in the namespace. The first process becomes a zombie once nothing else is left,
+    /// which its parent observes.
     pub(super) fn kill(&self) {
         // It may have ended by itself.
         let _ = kill_process(self.init, Signal::KILL);
     }
 }
 
-/// Tries all that an instance's containment needs.
+/// Tests everything that an instance's containment needs.
 ///
-/// # Errors
-/// Why this process cannot contain what it runs, for people.
+/// The reason for which this process cannot contain its instances, for people.
 pub(crate) fn probe() -> Result<(), String> {
     let made = Namespace::make(None).and_then(|namespace| {
         let tried = namespace.spawn(Command::new(own_binary()).arg("--version").stdout(Stdio::null()));
@@ -119,19 +121,20 @@ pub(crate) fn probe() -> Result<(), String> {
     made.map_err(|error| error.to_string())
 }
 
-/// Joins the mount namespace of a first process, in which /proc shows the instance's processes alone. The caller has one thread.
+/// Joins the mount namespace of a first process, in which /proc shows only the instance's processes. The caller has one
+/// thread.
 pub(super) fn join_mounts(init: i32) -> io::Result<()> {
     let mounts = File::open(format!("/proc/{init}/ns/mnt"))?;
     Ok(setns(mounts, CloneFlags::CLONE_NEWNS)?)
 }
 
-/// Starts a child while the calling thread's children begin in another PID namespace.
+/// Starts a child while the calling thread's children are created in another PID namespace.
 fn spawn_inside(enter: impl FnOnce() -> io::Result<()>, command: &mut Command) -> io::Result<Child> {
     let own = File::open("/proc/thread-self/ns/pid")?;
     enter()?;
     let child = command.spawn();
     if let Err(error) = setns(&own, CloneFlags::CLONE_NEWPID) {
-        // Whatever this thread started from now on would be in the wrong place.
+        // All later children of this thread would be in the wrong namespace.
         super::note(&format!("cannot leave a PID namespace: {error}"));
         std::process::exit(1);
     }
@@ -147,21 +150,22 @@ fn cannot(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
 
-/// Which process is first in an instance's namespaces, for those who come after its supervisor; known beyond doubt, since numbers are used again.
+/// Identity of the first process in an instance's namespaces, for those that come after its supervisor; unambiguous,
+/// although numbers are reused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct First {
     pid: i32,
-    /// When it was started, in the kernel's ticks since the host's start.
+    /// Start time, in the kernel's ticks since the host's boot.
     started: u64,
-    /// Which start of the host that was.
+    /// Identity of the host's boot.
     boot: String,
-    /// The instance's directory, by its device and number: in a copy of it, the process is another one's.
+    /// The instance's directory, by its device and number: in a copy of it, the process belongs to another instance.
     #[serde(default)]
     place: Place,
 }
 
 impl First {
-    /// Describes a process that is there, of the instance in `directory`.
+    /// Describes a live process of the instance in `directory`.
     pub(super) fn of(pid: Pid, directory: &Path) -> io::Result<First> {
         let pid = pid.as_raw_pid();
         let (_, started) = state(pid)?;
@@ -173,12 +177,13 @@ impl First {
         })
     }
 
-    /// True where the file that says so was written in this very directory.
+    /// True if its file was written in this very directory.
     pub(super) fn is_of(&self, directory: &Path) -> bool {
         Place::at(directory).is_ok_and(|place| place == self.place)
     }
 
-    /// True where that file was copied from another directory. By the directory's number alone: devices have others after the host's next start.
+    /// True if its file was copied from another directory. Only by the directory's number: devices have others after
+    /// the host's next boot.
     pub(super) fn is_of_another(&self, directory: &Path) -> bool {
         let number = self.place.number();
         number != 0 && Place::at(directory).is_ok_and(|own| own.number() != number)
@@ -189,20 +194,20 @@ impl First {
         self.pid
     }
 
-    /// Whether it is there, and with it perhaps others of its namespaces. One that has ended and was not waited for is not: everything else ended
-    /// before it.
+    /// Whether it exists, possibly with others of its namespaces. A zombie counts as gone: everything else ended before
+    /// it.
     pub(super) fn is_there(&self) -> bool {
         let same_start = boot().is_ok_and(|boot| boot == self.boot);
         same_start
             && state(self.pid).is_ok_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
     }
 
-    /// Has the kernel end the process and everything in its namespaces; false when it does not exist.
+    /// Makes the kernel end the process and everything in its namespaces; false if it does not exist.
     pub(super) fn kill(&self) -> bool {
         let Some(process) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
             return false;
         };
-        // Looked at behind the opening: from here on the number cannot become another process's.
+        // Checked after the opening: from here on the number cannot become another process's.
         if !self.is_there() {
             return false;
         }
@@ -221,16 +226,16 @@ fn inner_number(pid: u32) -> io::Result<i32> {
     number.ok_or_else(|| io::Error::other("this kernel does not tell the number that it has inside"))
 }
 
-/// Which start of the host this is.
+/// Identity of this boot of the host.
 pub(super) fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// A process's state, and when it was started: proc_pid_stat(5), fields 3 and 22.
+/// State and start time of a process: proc_pid_stat(5), fields 3 and 22.
 pub(super) fn state(pid: i32) -> io::Result<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let parsed = || {
-        // The name may have spaces and parentheses; what follows the last of those has none.
+        // The name may contain spaces and parentheses; the fields after the last of those do not.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?.chars().next()?;
         Some((state, fields.nth(18)?.parse().ok()?))

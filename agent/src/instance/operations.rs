@@ -1,11 +1,11 @@
-//! The instances' thread: carries out, one after the other, what the driver has done with the agent's disk.
+//! The instances' thread: carries out the driver's disk operations, one after the other.
 //!
-//! The driver hands operations over and never waits. They are carried out in the order in which they come; while the disk stalls, they wait, and what is told
-//! to running instances (their end, their leases) does not come this way and does not wait for them. Beginnings that follow one another share a write of the
-//! list of what was begun, and so do removals.
+//! The driver hands operations over and never waits. They are carried out in order; while the disk stalls, they wait,
+//! whereas orders to running instances (their end, their leases) take another path and do not wait for them.
+//! Consecutive beginnings share a write of the list of begun instances, and so do removals.
 //!
-//! The bound: [`WAITING`] beginnings, beyond which one fails with that as its reason; one take-over, as a process has one; one presumption, as a
-//! list is lost once; and a removal for each instance that was there or waits to be begun.
+//! The bound: [`WAITING`] beginnings, beyond which one fails with that reason; one take-over, since a process has one;
+//! one presumption, since a list is lost once; and a removal for each instance that existed or waits to be begun.
 
 use std::{
     collections::BTreeSet,
@@ -35,44 +35,45 @@ use super::{
     removal::{Remover, leftovers, put_aside},
 };
 
-/// Instances that wait to be begun at most. Beyond, one fails with that as its reason, and is placed anew.
+/// Maximum number of instances that wait to be begun. Beyond it, one fails with that reason, and is placed again.
 const WAITING: usize = 4_096;
 
-/// Operations that share a write at most.
+/// Maximum number of operations that share a write.
 const TOGETHER: usize = 256;
 
-/// Where an instance's directory is, once that is known.
+/// Location of an instance's directory, once it is known.
 pub(super) type Whereabouts = Arc<OnceLock<Located>>;
 
-/// An instance that is to be begun.
+/// An instance to begin.
 pub(super) struct Beginning {
-    /// Why it cannot be, which is written down and told in its turn; or what its supervisor is to run.
+    /// The order of its supervisor, or the reason for which it cannot be begun, which is recorded and reported in its
+    /// turn.
     pub(super) order: io::Result<Order>,
     pub(super) attendance: Attendance,
-    /// Told where its directory is.
+    /// Receives the location of its directory.
     pub(super) whereabouts: Whereabouts,
-    /// Its place among those that wait.
+    /// Its place in the queue.
     pub(super) turn: OwnedSemaphorePermit,
 }
 
-/// What earlier agents left, which is this one's from now on.
+/// The remains of earlier agents, which belong to this one from now on.
 #[derive(Default)]
 pub(super) struct TakeOver {
-    /// Directories in which nothing was begun: they go.
+    /// Directories in which nothing was begun, to be removed.
     pub(super) half_made: Vec<Located>,
-    /// Instances whose groups are of no use any more, and those that are attended: whoever attends them ends their groups.
+    /// Instances whose groups are no longer needed, and managed ones, whose tasks end their groups.
     pub(super) ended: BTreeSet<String>,
     pub(super) known: BTreeSet<String>,
     pub(super) groups: Option<Groups>,
 }
 
-/// Something to be done with the disk.
+/// An operation on the disk.
 pub(super) enum Operation {
     Begin(Box<Beginning>),
     TakeOver(Box<TakeOver>),
-    /// What a list that was lost may have had on it is known.
+    /// Record which ids a lost list may have contained.
     Presume(ClusterId, AssignmentId),
-    /// Nothing of an instance is to be kept.
+    /// Remove everything of an instance.
     Discard(AssignmentId, Whereabouts),
 }
 
@@ -84,10 +85,9 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    /// Starts the thread, which ends with what it returns.
+    /// Starts the thread, which ends when the returned value is dropped.
     ///
-    /// # Errors
-    /// The system has no thread for it.
+    /// The system cannot create a thread.
     pub(super) fn start(directory: PathBuf, begun: Arc<Begun>, disk: Disk, remover: Remover) -> io::Result<Operations> {
         let (sender, queue) = mpsc::unbounded_channel();
         let worker = Worker {
@@ -106,10 +106,9 @@ impl Operations {
         })
     }
 
-    /// A place among those that wait to be begun.
+    /// A place in the queue of instances to begin.
     ///
-    /// # Errors
-    /// There is none.
+    /// The queue is full.
     pub(super) fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
         Arc::clone(&self.turns)
             .try_acquire_owned()
@@ -119,21 +118,21 @@ impl Operations {
             })
     }
 
-    /// Has something done behind what was asked for before.
+    /// Queues an operation.
     pub(super) fn then(&self, operation: Operation) {
-        // The thread ends with this sender alone, or with its process.
+        // The thread ends only with this sender, or with its process.
         drop(self.queue.send(operation));
     }
 }
 
-/// What the thread works with.
+/// State of the thread.
 struct Worker {
     runtime: Handle,
     directory: PathBuf,
     begun: Arc<Begun>,
     disk: Disk,
     remover: Remover,
-    /// The last write of the list of what was begun failed.
+    /// True if the last write of the list of begun instances failed.
     unlisted: bool,
 }
 
@@ -145,7 +144,7 @@ impl Worker {
         while queue.blocking_recv_many(&mut operations, TOGETHER) > 0 {
             let (mut begin, mut discard) = (Vec::new(), Vec::new());
             for operation in operations.drain(..) {
-                // What was gathered of another sort comes first.
+                // Gathered operations of another kind come first.
                 if !matches!(operation, Operation::Begin(_)) {
                     self.begin(mem::take(&mut begin));
                 }
@@ -197,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// Writes down what is to be run.
+    /// Writes an order.
     fn write_down(
         &self,
         order: io::Result<Order>,
@@ -248,7 +247,7 @@ impl Worker {
         let (remover, leftovers) = (self.remover.clone(), leftovers(&self.directory));
         self.runtime.spawn(async move { remover.remove_left(leftovers).await });
         for located in half_made {
-            // At once: it may be begun anew.
+            // Immediately, because it may be begun again.
             self.remove(&located);
         }
         self.begun.settle();
@@ -268,7 +267,7 @@ impl Worker {
         ids.iter().for_each(|(id, _)| self.begun.remove(*id));
         self.save();
         for (id, whereabouts) in ids {
-            // What bears another name was put aside by somebody, and stays.
+            // A directory with another name was renamed by someone, and is kept.
             if let Some(located) = whereabouts.get()
                 && located.name() == Home::of(&self.directory, id).0
             {
@@ -283,7 +282,7 @@ impl Worker {
         }
     }
 
-    /// Has a directory removed, whose name others can have from now on.
+    /// Removes a directory, whose name can be reused immediately.
     fn remove(&self, located: &Located) {
         match put_aside(located) {
             Ok(Some(aside)) => {

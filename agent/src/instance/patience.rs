@@ -1,16 +1,17 @@
-//! Waiting for another process on a host that may be slow, or have been asleep.
+//! Waiting for another process on a host that may be slow, or have been suspended.
 //!
-//! What counts is time in which this agent itself ran. A host that is suspended, an agent that is stopped together with its supervisors, and one that
-//! gets no processor wait longer by the clock, and never hold that against a process which stood still with them.
+//! Only time in which this agent itself ran counts. During a suspend of the host, a stop of the agent together with its
+//! supervisors, or a lack of processor time, the wait takes longer by the clock, and is never held against a process
+//! that was stalled as well.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// One step: however long the agent stood still meanwhile, it counts as this.
+/// One step: it counts as this time, however long the agent was stalled meanwhile.
 const STEP: Duration = Duration::from_millis(250);
 
-/// Waits until the agent has run for so long, in steps of 250 ms.
+/// Waits until the agent has run for this time, in steps of 250 ms.
 pub(super) async fn awake(span: Duration) {
     for _ in 0..span.as_millis().div_ceil(STEP.as_millis()) {
         sleep(STEP).await;

@@ -1,6 +1,7 @@
-//! Where instances are: by the directories that bear their ids, by what orders in other directories say, and by the supervisors that live.
+//! Locations of instances: by directories with their ids, by the orders in other directories, and by live supervisors.
 //!
-//! A directory may have been renamed, replaced or removed while its supervisor goes on. What is found here is only looked at.
+//! A directory may have been renamed, replaced or removed while its supervisor continues. Everything found here is only
+//! examined.
 
 use std::{
     collections::BTreeMap,
@@ -24,21 +25,22 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// A directory that is an instance's.
+/// A directory of an instance.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) located: Located,
-    /// It bears the instance's id. Another name was given to it by somebody.
+    /// True if its name is the instance's id. Any other name was given to it by someone.
     pub(super) own: bool,
-    /// A supervisor that lives has its lock.
+    /// True if a live supervisor holds its lock.
     pub(super) held: bool,
 }
 
-/// The processes that are supervisors of instances of this directory, by the instances' ids.
+/// The supervisors of instances in this directory, by the instances' ids.
 pub(super) type Supervisors = BTreeMap<AssignmentId, Vec<i32>>;
 
-/// What is in a directory of instances: for each the place where it is. Where there are several, that is the one whose supervisor lives, and else
-/// the one of its own name. No link is followed: one to another instance's directory would make that two instances'.
+/// The instances in a directory, each with its location. If there are several, it is the one with a live supervisor, or
+/// else the one with its own name. Links are not followed: one to another instance's directory would make that two
+/// instances'.
 pub(super) fn places(directory: &Path) -> io::Result<BTreeMap<AssignmentId, Place>> {
     let mut places: BTreeMap<AssignmentId, Place> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
@@ -72,7 +74,7 @@ fn place(path: &Path) -> Option<(AssignmentId, Place)> {
     let held = match Held::open(path, None) {
         Ok(held) => held,
         Err(error) => {
-            // Files of other kinds are nobody's business.
+            // Files of other kinds are ignored.
             if named.is_some() {
                 let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
                 let what = match is_link {
@@ -107,13 +109,13 @@ fn place(path: &Path) -> Option<(AssignmentId, Place)> {
     Some((id, place))
 }
 
-/// The instance of which a process says that it is the supervisor.
+/// The instance that a process claims to supervise.
 pub(super) fn supervised_by(process: Incumbent) -> Option<AssignmentId> {
     supervises(process.pid())?.home.file_name().and_then(id_of)
 }
 
-/// The supervisors of all instances of a directory: each holds it open, wherever it was moved since. Those of an earlier version do not; they were
-/// started by its name, and are told which of the directories that have had it by nothing else.
+/// The supervisors of all instances of a directory: each holds it open, wherever it was moved since. Those of an
+/// earlier version do not; they were started with its name, by which alone they are assigned to it.
 pub(super) fn supervisors(directory: &Path) -> Supervisors {
     let (own, name) = (Directory::at(directory).ok(), fs::canonicalize(directory).ok());
     let mut found = Supervisors::new();
@@ -134,7 +136,7 @@ pub(super) fn supervisors(directory: &Path) -> Supervisors {
     found
 }
 
-/// A supervisor of this node that holds none of its directories: the one that it was started in is elsewhere by now, or this agent is.
+/// A supervisor of this node that holds none of its directories: its directory, or this agent, was moved.
 #[derive(Clone, Debug)]
 pub(super) struct Astray {
     pub(super) process: Incumbent,
@@ -143,7 +145,8 @@ pub(super) struct Astray {
     pub(super) home: PathBuf,
 }
 
-/// The supervisors of a node's instances that live and hold none of its directories. They are only looked at: a copy of a directory has the original's id.
+/// The live supervisors of a node's instances that hold none of its directories. They are only examined: a copy of a
+/// directory has the original's id.
 pub(super) fn astray(directory: &Path, node: NodeId) -> BTreeMap<AssignmentId, Vec<Astray>> {
     let mut found: BTreeMap<AssignmentId, Vec<Astray>> = BTreeMap::new();
     let Ok(own) = Directory::at(directory) else {
@@ -156,7 +159,7 @@ pub(super) fn astray(directory: &Path, node: NodeId) -> BTreeMap<AssignmentId, V
         let id = supervised.home.file_name().and_then(id_of);
         if let (Some(id), Some(place), true) = (id, supervised.place, supervised.node == Some(node))
             && !holds(pid, own)
-            // One that does not hold its directory has only just been started.
+            // A supervisor that does not hold its directory has only just been started.
             && let Some(home) = name_of_held(pid, place)
             && let Some(process) = Incumbent::of(pid)
         {
@@ -173,28 +176,28 @@ fn name_of_held(pid: i32, place: Directory) -> Option<PathBuf> {
     fs::read_link(of_place.next()?.path()).ok()
 }
 
-/// The supervisors of one instance of a directory, wherever its own is by now.
+/// The supervisors of one instance of a directory, wherever its own directory is by now.
 pub(super) fn supervisors_of(directory: &Path, id: AssignmentId) -> Vec<i32> {
     supervisors(directory).remove(&id).unwrap_or_default()
 }
 
-/// What a supervisor says in its command line.
+/// The data in a supervisor's command line.
 struct Supervised {
     home: PathBuf,
-    /// It holds open the directory of all instances.
+    /// True if it holds the directory of all instances open.
     holds: bool,
-    /// Which directory is its instance's, and the node that the instance was given to; unknown of one that an earlier version started.
+    /// Its instance's directory, and the node that the instance was assigned to; unknown for one of an earlier version.
     place: Option<Directory>,
     node: Option<NodeId>,
 }
 
-/// Whether a process is a supervisor, of whichever instance.
+/// Whether a process is a supervisor of any instance.
 pub(super) fn is_supervisor(pid: i32) -> bool {
     supervises(pid).is_some()
 }
 
-/// What a process supervises. Programs of instances may have any command line, and are other users'; one of this user that calls itself a supervisor
-/// is taken for one.
+/// The data on a supervisor process. Programs of instances may have any command line, and run as other users; a process
+/// of this user that claims to be a supervisor is believed.
 fn supervises(pid: i32) -> Option<Supervised> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     if fs::metadata(&process).ok()?.uid() != geteuid().as_raw() {
@@ -216,6 +219,6 @@ fn supervises(pid: i32) -> Option<Supervised> {
         place: place.and_then(|place| place.parse().ok()),
         node: after(b"--node").and_then(|node| node.parse().ok()),
     };
-    // The number may be another process's by now.
+    // The number may have been reused by now.
     Incumbent::of(pid).map(|_| supervised)
 }

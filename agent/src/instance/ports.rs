@@ -1,4 +1,4 @@
-//! The ports that are given to instances.
+//! Ports of instances.
 
 use std::{
     fmt, io,
@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use wyneos_core::workload::{FixedPort, Protocol};
 
-/// A range of ports, as in `20000-29999`; both ends belong to it.
+/// A range of ports, as in `20000-29999`, with both ends included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Ports(pub(crate) RangeInclusive<u16>);
@@ -49,15 +49,15 @@ impl From<Ports> for String {
     }
 }
 
-/// Gives out the ports of a range, each in its turn.
+/// Allocates the ports of a range in turn.
 pub(super) struct Allocator {
     ports: Ports,
-    /// Where the next search begins.
+    /// Start of the next search.
     next: u16,
 }
 
 impl Allocator {
-    /// Agents that share a host do not all begin with the same port: the process's number decides.
+    /// Agents that share a host begin with different ports, according to the process's number.
     pub(super) fn new(ports: Ports) -> Allocator {
         let range = u32::from(*ports.0.end() - *ports.0.start()) + 1;
         let offset = std::process::id().wrapping_mul(7_919) % range;
@@ -67,7 +67,8 @@ impl Allocator {
         }
     }
 
-    /// The next port that is neither fixed by what runs here nor given (`taken`) and that nobody on this host listens at.
+    /// The next port that is neither fixed by a running instance nor allocated (`taken`) and at which no process on
+    /// this host listens.
     pub(super) fn next(&mut self, taken: impl Fn(u16) -> bool) -> io::Result<u16> {
         for _ in self.ports.0.clone() {
             let port = self.next;
@@ -84,10 +85,9 @@ impl Allocator {
     }
 }
 
-/// Whether a port that a declaration fixes is free where others reach this host.
+/// Checks that a port fixed by a declaration is free at the address where others reach this host.
 ///
-/// # Errors
-/// Something that is no instance of this node has it.
+/// Something other than an instance of this node uses it.
 pub(super) fn check_free(name: &str, port: FixedPort, address: &str) -> io::Result<()> {
     let Ok(address) = address.parse::<IpAddr>() else {
         return Ok(());
@@ -101,7 +101,7 @@ pub(super) fn check_free(name: &str, port: FixedPort, address: &str) -> io::Resu
             error.kind(),
             format!("port {name:?}, {port}, is in use on this host by something that is no instance of this node"),
         )),
-        // What an agent may not have, a program may.
+        // A port that an agent may not open may be permitted to a program.
         _ => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
-//! A supervisor's hold on its instance's directory: its lock, its socket, and the files that others find it by.
+//! A supervisor's hold on its instance's directory: its lock, its socket, and the files by which others find it.
 //!
-//! What removes old files from a host (a cleaner, a mistaken `rm`) may remove these, too. A supervisor looks at them once a second and makes
-//! again what is missing. Everything is reached by way of the directory that it holds open, so that a directory of the same name that was
-//! made since is never mistaken for its own.
+//! A cleaner of old files, or a mistaken `rm`, may remove these, too. A supervisor checks them once a second and
+//! recreates missing ones. Everything is accessed by way of the directory that it holds open, so that a later directory
+//! with the same name is never mistaken for its own.
 
 use std::{
     fs::{self, File, Metadata},
@@ -29,17 +29,18 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a lock: more than it ever has.
+/// Maximum size of a lock, bytes.
 const LOCK: u64 = 4096;
 
-/// Attempts to take the lock: an agent that looks whether it is held has it for a moment.
+/// Attempts to take the lock: an agent that tests it holds it for a moment.
 const TRIES: u32 = 20;
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Looks in a row at which another process may hold a lock that was made anew, before it is given up to that one.
+/// Consecutive checks at which another process may hold a recreated lock, before the directory is given up to that
+/// process.
 const DISPUTED: u32 = 3;
 
-/// A process, by its number and by when it started: numbers are used again.
+/// A process, identified by its number and start time, because numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Incumbent {
     pid: Pid,
@@ -47,7 +48,7 @@ pub(super) struct Incumbent {
 }
 
 impl Incumbent {
-    /// The process of this number that lives now.
+    /// The live process with this number.
     pub(super) fn of(pid: i32) -> Option<Incumbent> {
         let start = start_of(pid).ok()?;
         let pid = Pid::from_raw(pid)?;
@@ -67,7 +68,7 @@ impl Incumbent {
         self.pid.as_raw_pid()
     }
 
-    /// True while this very process is there, a zombie not counted.
+    /// True while this very process exists and is not a zombie.
     pub(super) fn lives(self) -> bool {
         start_of(self.pid()).is_ok_and(|start| start == self.start)
     }
@@ -78,7 +79,7 @@ impl Incumbent {
     /// It is gone, or may not be killed.
     pub(super) fn kill(self) -> io::Result<()> {
         let process = pidfd_open(self.pid, PidfdFlags::empty())?;
-        // From here on the number stays that of the process it was opened for.
+        // From here on the number remains that of the opened process.
         if !self.lives() {
             return Err(ErrorKind::NotFound.into());
         }
@@ -86,11 +87,12 @@ impl Incumbent {
     }
 }
 
-/// When a process started, in ticks since the host's start: the 22nd field of its `stat`. An error for one that is gone, or a zombie.
+/// Start time of a process, in ticks since the host's boot: the 22nd field of its `stat`. An error if it is gone, or a
+/// zombie.
 fn start_of(pid: i32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = || {
-        // The name may have spaces and parentheses; what follows the last of those has none.
+        // The name may contain spaces and parentheses; the fields after the last of those do not.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?;
         let start = fields.nth(18)?.parse().ok()?;
@@ -102,11 +104,11 @@ fn start_of(pid: i32) -> io::Result<u64> {
 /// The holder of an instance's directory.
 #[derive(Debug)]
 pub(super) enum Holder {
-    /// A supervisor that lives; which one, where its lock says so.
+    /// A live supervisor; identified if its lock names it.
     Supervisor(Option<Incumbent>),
-    /// None: the lock is there, and free.
+    /// None: the lock exists, and is free.
     Nobody,
-    /// There is no lock: no supervisor was ever there, or the lock was removed.
+    /// There is no lock: no supervisor was ever started, or the lock was removed.
     Unknown,
 }
 
@@ -118,7 +120,7 @@ pub(super) fn holder(home: &Home) -> io::Result<Holder> {
         Err(error) => return Err(error),
     };
     if !lock.metadata()?.is_file() {
-        // It is being replaced; a directory in its place can be locked by anybody.
+        // It is being replaced; any process can lock a directory in its place.
         return Err(io::Error::other("the lock is no file"));
     }
     if flock_now(&lock)? {
@@ -129,14 +131,15 @@ pub(super) fn holder(home: &Home) -> io::Result<Holder> {
     let text = String::from_utf8_lossy(&text[..read]);
     let holder = Incumbent::parse(&text).filter(|one| one.lives());
     match holder.or_else(|| listed(&lock.metadata().ok()?)) {
-        // Its lock is linked to here, and is no lock of this directory.
+        // Its lock is linked to here, and is not a lock of this directory.
         Some(process) if is_elsewhere(process, home) => Ok(Holder::Nobody),
         holder => Ok(Holder::Supervisor(holder)),
     }
 }
 
-/// Whether a process lives and does not hold this directory open, as its supervisor would: the lock and the socket of another directory are found in this one
-/// where it was made of hard links to that one's files. False where that cannot be told, and for supervisors of earlier versions, which may hold none.
+/// Whether a process lives and does not hold this directory open, as its supervisor would: the lock and the socket of
+/// another directory appear in this one if it was made of hard links to that one's files. False if that cannot be
+/// determined, and for supervisors of earlier versions, which may hold none.
 pub(super) fn is_elsewhere(process: Incumbent, home: &Home) -> bool {
     let pid = process.pid();
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -151,7 +154,8 @@ pub(super) fn is_elsewhere(process: Incumbent, home: &Home) -> bool {
     !holds && process.lives()
 }
 
-/// The holder of a lock by the kernel's list of them: one whose file does not say so, as the disk was full when it was taken.
+/// The holder of a lock from the kernel's list, for a lock whose file does not name it, because the disk was full when
+/// it was taken.
 fn listed(lock: &Metadata) -> Option<Incumbent> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let (major, minor) = (rustix::fs::major(lock.dev()), rustix::fs::minor(lock.dev()));
@@ -165,10 +169,10 @@ fn listed(lock: &Metadata) -> Option<Incumbent> {
     Incumbent::of(holder?)
 }
 
-/// Opens a lock for looking at it. A file system that takes no writes, or not to this file, has locks as well, of files that are read; others (NFS) have
-/// none of those.
+/// Opens a lock for a test. Read-only file systems and files support locks as well, on files opened for reading; others
+/// (NFS) do not.
 fn open_lock(home: &Home) -> io::Result<File> {
-    // A pipe in its place is not waited for.
+    // A pipe in its place does not block.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let read = || File::options().read(true).custom_flags(flags).clone();
     let written = read().write(true).open(home.lock());
@@ -178,14 +182,15 @@ fn open_lock(home: &Home) -> io::Result<File> {
     })
 }
 
-/// Who has the directory of this very instance, by the processes of this host: where its lock cannot be looked at, and before anything is done that would be wrong if there
-/// were a supervisor. A supervisor says in its command line that it is one, and holds the directory open.
+/// The holder of the directory of this very instance, from the processes of this host: used if its lock cannot be
+/// examined, and before any action that would be wrong if there were a supervisor. A supervisor names itself in its
+/// command line, and holds the directory open.
 pub(super) fn holder_by_process(id: AssignmentId, place: Place) -> Holder {
     let name = format!("/{id}");
     let mut supervisors = processes::all().into_iter().filter_map(|(pid, _)| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut parts = command.split(|byte| *byte == 0).skip(1);
-        // The number of a directory that was removed may be another's by now.
+        // The number of a removed directory may be reused by now.
         (parts.next()? == b"supervise" && parts.next()?.ends_with(name.as_bytes())).then_some(pid)
     });
     match supervisors.find(|pid| holds(*pid, place)) {
@@ -201,8 +206,9 @@ pub(super) fn holds(pid: i32, place: Place) -> bool {
         .any(|entry| Place::at(&entry.path()).is_ok_and(|held| held == place))
 }
 
-/// The supervisor of the instance of which this directory is a copy, by the lock that was copied with it: it lives, and holds another directory. What it runs may
-/// be what is written here, and has not ended with anything that is known of this directory.
+/// The supervisor of the instance of which this directory is a copy, according to the lock that was copied with it: it
+/// lives, and holds another directory. Its program may be the one recorded here, and has not ended by anything that is
+/// known of this directory.
 pub(super) fn original(home: &Home) -> Option<Incumbent> {
     let text = files::read_text(&home.lock(), LOCK).ok()?;
     let holder = Incumbent::parse(&text).filter(|one| one.lives())?;
@@ -216,19 +222,19 @@ fn same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Looks in a row at which its name may lead elsewhere, before the directory is given up: it may be put back.
+/// Consecutive checks at which its name may refer elsewhere, before the directory is given up: it may be put back.
 const ASTRAY: u32 = 3;
 
-/// Why a supervisor has lost its directory.
+/// The reason for which a supervisor has lost its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// It was removed.
+    /// The directory was removed.
     Removed,
-    /// Another supervisor has it.
+    /// Another supervisor holds it.
     Taken,
-    /// Its name leads to another directory, or nowhere: whoever looks for the instance does not find it.
+    /// Its name refers to another directory, or none, so that the instance cannot be found.
     Renamed,
-    /// So does the name of the directory of all instances.
+    /// The name of the directory of all instances refers elsewhere.
     Covered,
 }
 
@@ -251,14 +257,14 @@ pub(super) struct Premises {
     above: Above,
     lock: File,
     socket: Metadata,
-    /// Files that are its own to write, as they were when it wrote them last.
+    /// Files that only it writes, as it last wrote them.
     order: (Vec<u8>, Option<Metadata>),
     disputed: u32,
     astray: u32,
 }
 
 impl Premises {
-    /// Takes the directory that was opened, and makes the socket. `None` when another supervisor has it.
+    /// Takes over the opened directory, and creates the socket. `None` if another supervisor holds it.
     pub(super) async fn take(held: Held) -> io::Result<Option<(Premises, UnixListener)>> {
         let (above, place) = (held.above()?, held.place());
         let within = held.home();
@@ -285,12 +291,12 @@ impl Premises {
         Ok(Some((premises, listener)))
     }
 
-    /// The directory by way of the one that is held open: whatever has its name.
+    /// The directory by way of the held descriptor, whatever has its name.
     pub(super) fn within(&self) -> Home {
         Home(by_descriptor(&self.directory))
     }
 
-    /// The order that the supervisor goes by: its file is written again when it is not what it was.
+    /// Records the supervisor's order, whose file is written again if it changes.
     pub(super) fn remember(&mut self, order: &Order) -> io::Result<()> {
         self.order = (serde_json::to_vec(order)?, fs::metadata(self.within().order()).ok());
         Ok(())
@@ -301,16 +307,15 @@ impl Premises {
         self.place
     }
 
-    /// The name that the directory has now.
+    /// The present name of the directory.
     ///
-    /// # Errors
-    /// It has none, or not beside the other instances: nothing is to be started in it.
+    /// It has none, or not beside the other instances: nothing may be started in it.
     pub(super) fn name(&self) -> io::Result<PathBuf> {
         self.above.name_of(self.place)
     }
 
-    /// True while no other directory is among those of all instances by this one's name: what is named by that (control groups) belongs to this
-    /// instance.
+    /// True while no other directory has this one's name among those of all instances: objects that are named after it
+    /// (control groups) then belong to this instance.
     pub(super) fn has_its_name(&self) -> bool {
         match self.above.own_place() {
             Ok(place) => place == self.place,
@@ -318,11 +323,10 @@ impl Premises {
         }
     }
 
-    /// Makes again what is missing: the lock, the order, the socket. What was made is said to `note`; a listener is returned when the socket is a
-    /// new one.
+    /// Recreates missing files: the lock, the order, the socket. Each is reported to `note`; a listener is returned if
+    /// the socket is a new one.
     ///
-    /// # Errors
-    /// The directory is not this supervisor's any more.
+    /// The directory is no longer this supervisor's.
     pub(super) fn keep(&mut self, note: impl Fn(&str)) -> Result<Option<UnixListener>, Lost> {
         if self.directory.metadata().is_ok_and(|held| held.nlink() == 0) {
             return Err(Lost::Removed);
@@ -345,7 +349,7 @@ impl Premises {
         };
         if !as_it_was && !self.order.0.is_empty() {
             let written = super::replace(&within.order(), &self.order.0);
-            // Tried again with the next look.
+            // Tried again at the next check.
             if said(&note, "its order was changed or removed", written) {
                 self.order.1 = fs::metadata(within.order()).ok();
             }
@@ -366,8 +370,8 @@ impl Premises {
         }
     }
 
-    /// Whether its name, wherever all instances are now, is another directory's, or nothing's; or the name of all of them another directory's. What cannot
-    /// be looked at is where it was.
+    /// Whether its name, wherever all instances are now, refers to another directory, or none; or the name of all of
+    /// them to another directory. A directory that cannot be examined counts as unchanged.
     fn is_astray(&self) -> Option<Lost> {
         let renamed = match self.above.own_place() {
             Ok(place) => place != self.place,
@@ -408,7 +412,7 @@ impl Premises {
         }
     }
 
-    /// Removes the socket: nobody answers any more.
+    /// Removes the socket, since no more queries are answered.
     pub(super) fn leave(&self) {
         drop(fs::remove_file(self.within().socket()));
     }
@@ -422,7 +426,7 @@ fn said(note: &impl Fn(&str), what: &str, made: io::Result<()>) -> bool {
     made.is_ok()
 }
 
-/// Takes a lock that nobody has, and says in it who did.
+/// Takes a free lock, and writes its holder into it.
 fn take_lock(home: &Home) -> io::Result<Option<File>> {
     clear(&home.lock(), |kind| kind.is_file())?;
     let lock = files::open(&home.lock(), 0o600)?;
@@ -430,7 +434,7 @@ fn take_lock(home: &Home) -> io::Result<Option<File>> {
         return Ok(None);
     }
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    // On a full disk the lock alone has to do.
+    // On a full disk the lock alone must suffice.
     let said = match Incumbent::of(own) {
         Some(own) => lock
             .set_len(0)
@@ -441,7 +445,7 @@ fn take_lock(home: &Home) -> io::Result<Option<File>> {
     Ok(Some(lock))
 }
 
-/// Makes the socket, in the place of whatever is there.
+/// Creates the socket, in the place of any other object.
 fn bind(home: &Home) -> io::Result<(UnixListener, Metadata)> {
     let path = home.socket();
     clear(&path, |_| false)?;
@@ -451,7 +455,7 @@ fn bind(home: &Home) -> io::Result<(UnixListener, Metadata)> {
     Ok((listener, metadata))
 }
 
-/// Removes what is at a path unless it may stay.
+/// Removes the object at a path unless it may stay.
 fn clear(path: &Path, stays: impl FnOnce(fs::FileType) -> bool) -> io::Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),

@@ -14,7 +14,7 @@ use super::{Home, held::Place};
 #[cfg(test)]
 mod tests;
 
-/// The processes of this host, and their parents.
+/// The processes of this host, with their parents.
 pub(super) fn all() -> Vec<(i32, i32)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn all() -> Vec<(i32, i32)> {
         .filter_map(pid)
         .filter_map(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name may have spaces and parentheses; what follows the last of those has none.
+            // The name may contain spaces and parentheses; the fields after the last of those do not.
             let rest = stat.rsplit_once(") ")?.1;
             let mut fields = rest.split(' ');
             let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
@@ -34,12 +34,12 @@ pub(super) fn all() -> Vec<(i32, i32)> {
         .collect()
 }
 
-/// Whether other threads of a process live on though its first one has ended: it shows as a zombie, and is none.
+/// Whether other threads of a process are alive though its first one has ended: it appears as a zombie, and is not one.
 fn has_threads(pid: i32) -> bool {
     threads(pid).count() > 1
 }
 
-/// A process's threads, as `/proc` has them: of one whose first thread has ended the others tell.
+/// A process's threads from `/proc`, which also lists those of a process whose first thread has ended.
 pub(super) fn threads(pid: i32) -> impl Iterator<Item = fs::DirEntry> {
     fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -47,7 +47,7 @@ pub(super) fn threads(pid: i32) -> impl Iterator<Item = fs::DirEntry> {
         .flatten()
 }
 
-/// Everything that a process started, and what that started.
+/// All descendants of a process.
 pub(super) fn descendants(of: i32) -> Vec<i32> {
     let all = all();
     let mut found = BTreeSet::from([of]);
@@ -65,29 +65,30 @@ pub(super) fn descendants(of: i32) -> Vec<i32> {
     }
 }
 
-/// Names the directory that an instance may write to whatever it starts.
+/// Environment variable with the directory that the instance may write to.
 pub(super) const DIRECTORY: &str = "WYNEOS_DIRECTORY";
 
-/// Says to whatever an instance starts which directory that is. By this its processes are known, whatever they do: ids of instances are those of a
-/// cluster, of which a host may have several, and names change.
+/// Environment variable with the identity of that directory. It identifies an instance's processes, whatever they do:
+/// ids of instances are unique in a cluster only, of which a host may have several, and names change.
 pub(super) const PLACE: &str = "WYNEOS_PLACE";
 
-/// What processes of one instance carry in their environment.
+/// The mark that processes of one instance carry in their environment.
 pub(super) struct Mark {
     place: Option<String>,
-    /// What the directory's name makes of the variable that names it: where the directory is gone; and for those that an earlier version started, for
-    /// which that was the directory above.
+    /// Values of the variable with the directory's name: for a directory that is gone, and for processes that an
+    /// earlier version started, for which it was the parent directory.
     names: Vec<String>,
 }
 
 impl Mark {
-    /// The mark of an instance among those in `directory`: of the directory that is known to be its own, and of the name that it was begun by.
+    /// The mark of an instance among those in `directory`: of its known directory, and of the name with which it was
+    /// begun.
     pub(super) fn of(directory: &Path, id: AssignmentId, place: Option<Place>) -> Mark {
         let above = fs::canonicalize(directory).ok();
         Mark::new(place, above.map(|above| above.join(id.to_string())))
     }
 
-    /// The mark of a directory and, where it is its own, its name.
+    /// The mark of a directory and, if it is its own, its name.
     pub(super) fn new(place: Option<Place>, name: Option<PathBuf>) -> Mark {
         Mark {
             place: place.map(|place| format!("{PLACE}={place}")),
@@ -99,7 +100,7 @@ impl Mark {
         }
     }
 
-    /// Whether an environment, as `/proc` shows it, has it.
+    /// Whether an environment, as in `/proc`, contains the mark.
     fn is_in(&self, environment: &[u8]) -> bool {
         let entries = || environment.split(|byte| *byte == 0);
         let has = |mark: &String| entries().any(|entry| entry == mark.as_bytes());
@@ -112,14 +113,14 @@ impl Mark {
     }
 }
 
-/// Processes that carry an instance's mark: what it started, and what left its session.
+/// Processes that carry an instance's mark: those that it started, including those that left its session.
 pub(super) fn marked(mark: &Mark) -> Vec<i32> {
     let is_in = |path: &Path| mark.is_in(&fs::read(path).unwrap_or_default());
     let carries = |(pid, _): &(i32, i32)| threads(*pid).any(|thread| is_in(&thread.path().join("environ")));
     all().into_iter().filter(carries).map(|(pid, _)| pid).collect()
 }
 
-/// Ends processes at once; true when there were any.
+/// Kills processes; true if there were any.
 pub(super) fn kill(pids: &[i32]) -> bool {
     for pid in pids.iter().copied().filter_map(Pid::from_raw) {
         // It may have ended by itself.

@@ -1,4 +1,4 @@
-//! A program that was started: whether it runs, and what it writes.
+//! A started program: whether it runs, and its output.
 
 use std::{
     io, mem,
@@ -18,14 +18,16 @@ use wyneos_core::{supervisor::Input, workload::LastLine};
 
 use super::{logs, note_soon, supervise::Happened};
 
-/// Bytes that are read of what a program writes at once.
+/// Bytes of a program's output that are read at once.
 const READ: usize = 16 * 1024;
 
-/// Bytes that wait for the disk at most; then a program that writes more waits for this long, and what it writes after that is lost.
+/// Maximum bytes that wait for the disk; beyond it a program that writes more waits for this time, and its later output
+/// is lost.
 const WAITING: usize = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the rest of what a program wrote is read for its last line: whoever inherited its standard error may live on.
+/// Time for which the rest of a program's output is read for its last line: processes that inherited its standard error
+/// may continue.
 const READING: Duration = Duration::from_secs(1);
 
 pub(super) fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
@@ -33,7 +35,7 @@ pub(super) fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
     pid.ok_or_else(|| io::Error::other("it has no process id"))
 }
 
-/// Waits until the program runs in the place of what was started, or could not.
+/// Waits until the exec shim has become the program, or has failed.
 pub(super) async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happened>) {
     let mut reason = String::new();
     let read = async {
@@ -53,7 +55,7 @@ pub(super) async fn become_known(told: Pair, pid: u32, sender: mpsc::Sender<Happ
     drop(sender.send(Happened::Known(input)).await);
 }
 
-/// Keeps what a program writes. Hands out the last line, again and again, until nobody writes any more.
+/// Stores a program's output. Publishes the last line repeatedly, until all writers have closed it.
 pub(super) fn keep(from: OwnedFd, writer: logs::Writer) -> io::Result<watch::Receiver<LastLine>> {
     rustix::io::ioctl_fionbio(&from, true)?;
     let mut from = pipe::Receiver::from_owned_fd(from)?;
@@ -81,16 +83,16 @@ pub(super) fn keep(from: OwnedFd, writer: logs::Writer) -> io::Result<watch::Rec
     Ok(last)
 }
 
-/// What a program wrote, on its way to the disk. It is written by other threads: one that a stalled disk holds in the kernel cannot be killed, and this
-/// process's first thread has to see to the program's end.
+/// Output of a program that waits for the disk. Other threads write it: a process that a stalled disk blocks in the
+/// kernel cannot be killed, and this process's first thread is responsible for the program's end.
 struct Output {
-    /// `None` while it writes.
+    /// `None` during a write.
     writer: Option<logs::Writer>,
     under_way: Option<JoinHandle<logs::Writer>>,
     waiting: Vec<u8>,
-    /// The disk did not take a write in time, and has not yet.
+    /// True if the disk did not accept a write in time, and has not yet.
     stalled: bool,
-    /// Bytes that were not kept meanwhile.
+    /// Bytes that were lost meanwhile.
     lost: u64,
 }
 
@@ -105,7 +107,8 @@ impl Output {
         }
     }
 
-    /// Takes what was read. The program waits for a disk that is slow, and not for one that stalls: then what it writes is lost, and counted.
+    /// Takes bytes that were read. The program waits for a slow disk, but not for a stalled one: its output is then
+    /// lost, and counted.
     async fn take(&mut self, bytes: &[u8]) {
         if self.waiting.len() >= WAITING && !self.stalled {
             self.stalled = timeout(PATIENCE, self.written()).await.is_err();
@@ -118,7 +121,7 @@ impl Output {
         self.write();
     }
 
-    /// Has what waits written, unless a write is under way.
+    /// Starts a write of the waiting bytes, unless one is in progress.
     fn write(&mut self) {
         if self.waiting.is_empty() {
             return;
@@ -132,7 +135,7 @@ impl Output {
         }
     }
 
-    /// Waits until the write that is under way is done; then what came meanwhile is written.
+    /// Waits until the write in progress is done; then bytes that arrived meanwhile are written.
     async fn written(&mut self) {
         if let Some(under_way) = &mut self.under_way {
             self.writer = under_way.await.ok();
@@ -148,13 +151,14 @@ impl Output {
         }
     }
 
-    /// Bytes that the disk did not take.
+    /// Number of bytes that the disk did not accept.
     fn lost(&self) -> Option<u64> {
         self.writer.as_ref().map(|writer| writer.lost + self.lost)
     }
 }
 
-/// The last line that a program wrote of which nothing is left. What it wrote is read meanwhile, if nobody else holds the pipe open.
+/// The last line of a program of which no process is left. Its output is read meanwhile, if no other process holds the
+/// pipe open.
 pub(super) async fn last_line(mut last: watch::Receiver<LastLine>) -> String {
     drop(timeout(READING, async { while last.changed().await.is_ok() {} }).await);
     last.borrow().text()

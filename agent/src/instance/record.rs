@@ -1,5 +1,6 @@
-//! Writing down how an instance is. How it ended is on the disk before an agent hears of it, and is not lost with its supervisor; what else
-//! happens is told at once and written behind that, as all of it is over when the host's power is.
+//! Recording an instance's status. Its end is on the disk before an agent is informed, and is not lost with its
+//! supervisor; other changes are reported immediately and written afterwards, since a power loss of the host ends the
+//! instance anyway.
 
 use std::{fs, io, time::Duration};
 
@@ -12,17 +13,18 @@ use wyneos_core::workload::{Phase, Status};
 
 use super::{Home, note_soon};
 
-/// Between two attempts to write down what the disk did not take, and between two looks whether it is still there.
+/// Interval between two attempts to write a status that the disk did not accept, and between two checks that it still
+/// exists.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Attempts to write down how the instance ended: an hour.
+/// Attempts to record the end of the instance: an hour.
 const TRIES: usize = 3_600;
 
 /// Time limit for a write before the agent is told the new status anyway: a stalled disk must not hide it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Keeps `status` on the disk as it changes, and hands it on to `told`. Ends once an instance that ended is written down; or never can be, as
-/// its directory is gone.
+/// Writes `status` to the disk as it changes, and passes it on to `told`. Ends once the end of an instance is recorded,
+/// or never can be, because its directory is gone.
 pub(super) async fn keep(home: Home, mut status: watch::Receiver<Status>, told: watch::Sender<Status>) {
     let mut failed = 0;
     loop {
@@ -45,7 +47,7 @@ pub(super) async fn keep(home: Home, mut status: watch::Receiver<Status>, told: 
                 if failed == 1 {
                     note_soon(&format!("cannot write down how the instance is: {error}"));
                 }
-                // Without its directory nobody will ask any more.
+                // Without its directory no agent will query it any more.
                 if over && (error.kind() == io::ErrorKind::NotFound || failed >= TRIES) {
                     return;
                 }
@@ -78,7 +80,7 @@ fn is_there(home: &Home, status: &Status) -> bool {
     let length = serde_json::to_vec(status).map_or(0, |text| text.len() as u64);
     match fs::metadata(home.status()) {
         Ok(found) => found.len() == length,
-        // Nothing is written in the place of what cannot be looked at.
+        // Nothing is written in the place of a file that cannot be examined.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -1,7 +1,9 @@
-//! Removal of what instances leave, away from the agent's own task: a program may have left more than is removed in a moment.
+//! Removal of the remains of instances, apart from the agent's own task: a program may have left more than can be
+//! removed quickly.
 //!
-//! A directory is renamed first, which takes its name from the instance at once. What was not removed before the agent ended is removed by the
-//! next one, once the coordinator has welcomed it; what cannot be removed then is put aside for good, and nothing is tried with it again.
+//! A directory is first renamed, which frees its name immediately. An unfinished removal is continued by the next
+//! agent, once the coordinator has welcomed it; directories that cannot be removed then are renamed permanently, and
+//! not tried again.
 
 use std::{
     ffi::OsStr,
@@ -22,20 +24,21 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// The first part of the names of what is to be removed, and of what cannot be.
+/// Prefix of the names of directories to be removed, and of those that cannot be.
 const REMOVED: &str = ".removed-";
 const UNREMOVABLE: &str = ".unremovable-";
 
-/// Names that are tried for one directory: more are left of one of its name only where as many removals failed.
+/// Number of names that are tried for one directory: more are needed only if as many removals of its name failed.
 const NAMES: u32 = 1_000;
 
-/// Whether a directory among those of instances is no instance's any more.
+/// Whether a directory among those of instances is no longer an instance's.
 pub(super) fn is_removed(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(REMOVED.as_bytes()) || name.starts_with(UNREMOVABLE.as_bytes())
 }
 
-/// Takes an instance's directory out of the way; where it is then. `None` where it is not there: whatever else has its name stays.
+/// Renames an instance's directory, and returns its new path. `None` if it does not exist: any other object with its
+/// name is kept.
 ///
 /// # Errors
 /// It cannot be renamed.
@@ -48,7 +51,7 @@ pub(super) fn put_aside(located: &Located) -> io::Result<Option<PathBuf>> {
     match renamed {
         Ok((place, aside)) if Held::open(&aside, Some(place)).is_ok() => Ok(Some(aside)),
         Ok((_, aside)) => {
-            // Another took its name in that moment, and gets it back, unless a third has it by now.
+            // Another object took its name at that moment, and gets it back, unless a third has it by now.
             renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
             Ok(None)
         }
@@ -57,7 +60,7 @@ pub(super) fn put_aside(located: &Located) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Renames a directory to a name that nothing but an empty directory has.
+/// Renames a directory to a name that is free or an empty directory's.
 fn rename(path: &Path, first: &str, name: &str) -> io::Result<PathBuf> {
     let mut tries = 0;
     loop {
@@ -81,7 +84,7 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
-/// What an earlier agent has not come to remove.
+/// The directories that earlier agents did not remove.
 pub(super) fn leftovers(instances: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(instances).into_iter().flatten().flatten();
     let left = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()));
@@ -101,7 +104,7 @@ impl Remover {
         Remover { turn, disk }
     }
 
-    /// Removes what was put aside; what cannot be removed is told, and tried again by the next agent.
+    /// Removes a renamed directory; a failure is logged, and the next agent tries again.
     pub(super) async fn remove(&self, path: PathBuf) {
         if let Err(error) = self.try_remove(&path).await {
             tracing::error!(
@@ -112,7 +115,7 @@ impl Remover {
         }
     }
 
-    /// Removes what an earlier agent left, for the last time.
+    /// Removes the remains of an earlier agent, as the last attempt.
     pub(super) async fn remove_left(&self, left: Vec<PathBuf>) {
         for path in left {
             let Err(error) = self.try_remove(&path).await else {
@@ -138,7 +141,7 @@ impl Remover {
         let path = path.to_owned();
         let removed = self.disk.run(move || match fs::symlink_metadata(&path)?.is_dir() {
             true => remove_dir(&path),
-            // A link leads to what somebody has put elsewhere, and is removed alone.
+            // A link refers to an object that someone stored elsewhere; only the link is removed.
             false => fs::remove_file(&path),
         });
         match removed.await {

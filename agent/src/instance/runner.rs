@@ -15,7 +15,7 @@ use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
 use super::{held::Place, namespace, own_binary, processes, program::pid_of};
 
-/// Between two looks at what is left: the first wait, which doubles, and the longest.
+/// Delay between two scans of the remains: the first one, which doubles, and the longest.
 const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_secs(1);
 
@@ -24,13 +24,13 @@ const LATER: Duration = Duration::from_secs(1);
 pub(crate) struct Check {
     /// The instance's directory.
     directory: PathBuf,
-    /// Which directory that is.
+    /// Identity of that directory.
     #[arg(long)]
     place: Option<Place>,
-    /// What everything that the check starts finds in its environment.
+    /// The value of the mark in the check's environment.
     #[arg(long)]
     run: Option<String>,
-    /// The first process of the instance's namespaces; without it, this runs where the supervisor does.
+    /// The first process of the instance's namespaces; without it, this runs in the supervisor's.
     #[arg(long)]
     init: Option<i32>,
     /// The program, with its arguments.
@@ -38,10 +38,11 @@ pub(crate) struct Check {
     program: Vec<OsString>,
 }
 
-/// Runs a check's program. Its exit status becomes this process's: 128 and the number of a signal that ended it, as shells have it.
+/// Runs a check's program. Its exit status becomes this process's: 128 plus the number of a signal that ended it, as in
+/// shells.
 ///
-/// The program has as long as standard input stays open. When that is closed, or the program has ended, whatever it started is killed, and this
-/// process ends once nothing is left.
+/// The program may run while standard input is open. When that is closed, or the program has ended, everything that it
+/// started is killed, and this process ends once nothing is left.
 pub(crate) fn check(args: &Check) -> ExitCode {
     match run(args) {
         Ok(code) => ExitCode::from(code),
@@ -56,7 +57,7 @@ fn run(args: &Check) -> io::Result<u8> {
     if let Some(init) = args.init {
         namespace::join_mounts(init)?;
     }
-    // What the program leaves behind falls to this process: once it has no children, nothing is left.
+    // Orphans of the program become children of this process: once it has no children, nothing is left.
     set_child_subreaper(rustix::process::Pid::from_raw(1))?;
     let mut command = Command::new(own_binary());
     command.arg("exec").arg(&args.directory);
@@ -73,7 +74,7 @@ fn run(args: &Check) -> io::Result<u8> {
     let (over, is_over) = mpsc::channel();
     let ended = over.clone();
     thread::spawn(move || {
-        // Nothing is ever said: this waits for the end.
+        // Nothing is ever sent: this waits for the end.
         drop(io::stdin().read(&mut [0]));
         let _ = over.send(());
     });
@@ -93,7 +94,7 @@ fn run(args: &Check) -> io::Result<u8> {
     Ok(code)
 }
 
-/// Kills what descends from this process, again and again until this process ends.
+/// Kills all descendants of this process, repeatedly until this process ends.
 fn kill_descendants() -> ! {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let mut wait = SOON;

@@ -1,4 +1,4 @@
-//! What an agent finds of instances when it starts: in directories, on the list of what was begun, and by supervisors that live.
+//! The instances that an agent finds when it starts: by directories, the list of begun instances, and live supervisors.
 
 use std::{io, sync::Arc};
 
@@ -18,25 +18,26 @@ use super::{
     places::{Astray, Place, astray, places, supervisors},
 };
 
-/// What is told of an instance that was lost before this start.
+/// The detail of an instance that was lost before this start.
 const LOST: &str = "it was lost, and told of as ended, before its agent was started";
 
-/// How an instance was lost.
+/// The way in which an instance was lost.
 #[derive(Clone, Copy)]
 enum LostBy {
-    /// There is no directory of its name.
+    /// There is no directory with its name.
     Missing,
-    /// There is one, and nothing in it is the instance's.
+    /// There is a directory, without anything of the instance.
     Unrecognisable,
 }
 
 impl Instances {
-    /// Finds all instances, and has each attended. Nothing is touched before the coordinator has welcomed this agent.
+    /// Finds all instances, and starts managing them. Nothing is touched before the coordinator has welcomed this
+    /// agent.
     pub(super) fn take_stock(&mut self, now: WallTime) -> io::Result<Vec<Found>> {
         let supervisors = supervisors(&self.directory);
         let places = places(&self.directory)?;
         let mut astray = astray(&self.directory, self.begun.node());
-        // What is attended here is told by its own supervisor.
+        // Instances managed here are reported by their own supervisors.
         astray.retain(|id, _| !supervisors.contains_key(id) && !places.get(id).is_some_and(|place| place.held));
         let mut ids = self.begun.ids();
         ids.extend(supervisors.keys().chain(places.keys()).chain(astray.keys()));
@@ -76,7 +77,7 @@ impl Instances {
     fn find_one(&mut self, id: AssignmentId, place: &Place, begun: bool, now: WallTime) -> Option<Found> {
         let held = match place.located.enter() {
             Ok(held) => held,
-            // It was moved in this moment.
+            // It was moved at this moment.
             Err(_) if begun => return Some(self.find_lost(id, LostBy::Missing)),
             Err(_) => return None,
         };
@@ -96,17 +97,18 @@ impl Instances {
             );
         }
         match left {
-            // Whether it is still wanted, and was not begun meanwhile, the coordinator says: then it is made and begun anew.
+            // The coordinator decides whether it is still wanted; it is then created and begun again.
             Left::HalfMade | Left::Unstarted if place.own && other.is_none() => {
-                // Off the list first: where the next agent finds neither its directory nor all of it, it was not begun either.
+                // First off the list: if the next agent finds its directory missing or incomplete, it was not begun
+                // either.
                 self.begun.remove(id);
                 self.waiting.half_made.push(located.clone());
                 return None;
             }
-            // It was never begun, and is not to be: of another name, somebody wants to keep it.
+            // It was never begun, and will not be: a directory with another name is kept by someone.
             Left::HalfMade | Left::Unstarted => return None,
             Left::Lost => return Some(self.find_lost(id, LostBy::Unrecognisable)),
-            // Whether it stays so is known once a coordinator is there, or none for long enough.
+            // Whether this is final is known once a coordinator is present, or has been absent for long enough.
             Left::Ended
                 if status.interrupted
                     && other.is_none()
@@ -145,7 +147,7 @@ impl Instances {
         })
     }
 
-    /// It was begun, and nothing here says what it is or how: it is not begun again, and what is left of it is ended.
+    /// An instance that was begun, without order and status: it is not begun again, and its remains are ended.
     fn find_lost(&mut self, id: AssignmentId, by: LostBy) -> Found {
         let nowhere = Located::nowhere(&self.directory, id);
         let name = nowhere.name().display();
@@ -165,7 +167,8 @@ impl Instances {
         }
     }
 
-    /// It was lost to an earlier agent, which saw to the end of it: that is told again until the coordinator forgets it, and nothing more.
+    /// An instance that was lost to an earlier agent, which ended it: this is only reported again until the coordinator
+    /// forgets it.
     fn find_buried(&mut self, id: AssignmentId, now: WallTime) -> Found {
         tracing::info!(instance = %id, "{LOST}");
         let (wanted, _) = watch::channel(Wanted::default());
@@ -186,8 +189,8 @@ impl Instances {
         }
     }
 
-    /// Its supervisors live and hold none of this agent's directories, of which one may be a copy of theirs: it has not ended, and is not this agent's to
-    /// end.
+    /// An instance whose supervisors live and hold none of this agent's directories, of which one may be a copy of
+    /// theirs: it has not ended, and is not this agent's to end.
     fn find_astray(&mut self, id: AssignmentId, others: Vec<Astray>, copy: Option<&Place>) -> Found {
         let is_copied = copy.is_some();
         let nowhere = || Located::nowhere(&self.directory, id);

@@ -1,39 +1,41 @@
-//! Processes that cannot be killed: frozen ones, and those that wait within the kernel. They are named, and tried again, less and less often.
+//! Processes that cannot be killed: frozen ones, and those that wait within the kernel. They are reported, and tried
+//! again at increasing intervals.
 
 use std::{fs, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// The first wait between two attempts; it doubles.
+/// The first delay between two attempts; it doubles.
 const FIRST: Duration = Duration::from_millis(10);
 
-/// The longest: a look at all processes of a host is not for nothing.
+/// The longest delay: a scan of all processes of a host has a cost.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Time after a kill before a process that is still there is reported.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Attempts in a row that must have left the same processes before they are reported. A supervisor whose PID namespace is being torn down is
-/// there for a moment after it was killed.
+/// Consecutive attempts that must have left the same processes before they are reported. A supervisor whose PID
+/// namespace is being torn down exists for a moment after it was killed.
 const ATTEMPTS: u32 = 4;
 
-/// Attempts that found other processes each time, after which that is reported, and the longest wait between further ones.
+/// Number of attempts with different processes each time, after which that is reported, and the longest delay between
+/// further ones.
 const CHANGES: u32 = 20;
 const BUSY: Duration = Duration::from_millis(40);
 
-/// Processes that are named at most.
+/// Maximum number of processes that are named.
 const NAMED: usize = 3;
 
-/// The waits of one who kills until nothing is left.
+/// The delays of a loop that kills until nothing is left.
 pub(super) struct Waits {
     began: Instant,
     wait: Duration,
     told: Vec<i32>,
-    /// Processes that were left at the previous attempt.
+    /// Processes that the previous attempt left.
     before: Vec<i32>,
-    /// Attempts in a row that left the same ones.
+    /// Consecutive attempts that left the same ones.
     same: u32,
-    /// Attempts that each left others than the one before.
+    /// Attempts that each left different ones.
     changes: u32,
     told_changes: bool,
 }
@@ -51,7 +53,8 @@ impl Waits {
         }
     }
 
-    /// The message about processes that are still there, once they have been for long enough and differ from those reported before.
+    /// The message about remaining processes, once they have remained for long enough and differ from those reported
+    /// before.
     pub(super) fn news(&mut self, left: &[i32]) -> Option<String> {
         if left.is_empty() || self.began.elapsed() < PATIENCE {
             return None;
@@ -70,11 +73,11 @@ impl Waits {
         Some(describe(left))
     }
 
-    /// Waits until the next attempt: briefly while processes change, longer and longer while they stay the same.
+    /// Waits until the next attempt: briefly while processes change, increasingly while they stay the same.
     pub(super) async fn wait(&mut self, left: &[i32]) {
         (self.wait, self.same, self.changes) = match self.before == left {
             true => ((self.wait * 2).min(LONGEST), self.same + 1, self.changes),
-            // Looks at all processes do not take a processor for themselves, however fast others are started.
+            // Scans of all processes must not occupy a processor, however fast others are started.
             false if self.changes >= CHANGES => ((self.wait * 2).min(BUSY), 1, self.changes + 1),
             false => (FIRST, 1, self.changes + 1),
         };
@@ -117,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn processes_are_reported_only_after_several_attempts_left_the_same_ones() {
         let mut waits = Waits::new();
-        // Long ago: time alone is not enough.
+        // Long ago: time alone does not suffice.
         waits.began = Instant::now().checked_sub(PATIENCE).unwrap();
         assert_eq!(waits.news(&[7]), None);
         for _ in 0..ATTEMPTS {
@@ -127,7 +130,7 @@ mod tests {
         assert!(waits.news(&[7]).is_some_and(|news| news.contains("pid 7")));
         assert_eq!(waits.news(&[7]), None, "once");
         assert_eq!(waits.news(&[8]), None, "another one may end yet");
-        // And many attempts within a moment are not enough, either.
+        // Many attempts within a moment do not suffice, either.
         let mut waits = Waits::new();
         for _ in 0..ATTEMPTS {
             waits.wait(&[7]).await;

@@ -1,4 +1,5 @@
-//! The supervisor: a process of its own for one instance, which goes on when its agent ends and is found by the next one.
+//! The supervisor: a separate process for one instance, which continues when its agent ends and is found by the next
+//! one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -45,16 +46,16 @@ mod checking;
 
 use checking::Checking;
 
-/// How long it sleeps at most: a host that slept, or a clock that was set, is noticed then.
+/// Maximum sleep, after which a suspend of the host, or a change of the clock, is detected.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Time for connected agents to read the last status.
 const FAREWELL: Duration = Duration::from_millis(50);
 
-/// How long one whose agent went goes on, if it is not meant to outlive it.
+/// Time for which an ephemeral supervisor continues after its agent is gone.
 const ORPHANED: Duration = Duration::from_secs(5);
 
-/// Facts that wait for the supervisor's logic at most.
+/// Maximum number of facts that wait for the supervisor's logic.
 const INPUTS: usize = 64;
 
 /// Command line of a supervisor.
@@ -62,23 +63,23 @@ const INPUTS: usize = 64;
 pub(crate) struct Supervise {
     /// The instance's directory.
     directory: PathBuf,
-    /// Which directory that is, as DEVICE:NUMBER: one that has its name by now is another's.
+    /// Identity of that directory, as DEVICE:NUMBER: a different one with its name is refused.
     #[arg(long)]
     place: Option<Place>,
-    /// The node that the instance was given to.
+    /// The node that the instance was assigned to.
     #[arg(long)]
     node: Option<NodeId>,
-    /// Its host ended it, and its agent starts it again by itself.
+    /// True if its host ended it, and its agent starts it again without a coordinator.
     #[arg(long)]
     again: bool,
 }
 
-/// Runs a supervisor until its instance has ended for good.
+/// Runs a supervisor until its instance has ended permanently.
 pub(crate) fn supervise(args: &Supervise) -> ExitCode {
-    // The agent waits for it no longer, and its terminal's signals are not for it.
+    // The agent no longer waits for it, and its terminal's signals do not concern it.
     let _ = setsid();
     let result = Held::open(&args.directory, args.place).and_then(|held| {
-        // Nothing is reached from where its agent was.
+        // Nothing is accessed relative to its agent's directory.
         std::env::set_current_dir("/")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(run(held, args.node, args.again))
@@ -94,12 +95,12 @@ pub(crate) fn supervise(args: &Supervise) -> ExitCode {
 
 pub(super) enum Happened {
     Fact(Input),
-    /// The program runs, or cannot.
+    /// The program runs, or has failed to start.
     Known(Input),
     Told(Told),
-    /// Nothing that the instance started is left; the last line of its standard error.
+    /// Nothing that the instance started is left; with the last line of its standard error.
     Cleared(String),
-    /// An agent is there, or none any more.
+    /// An agent is connected, or none any more.
     Attended(bool),
     /// Nothing is left of a check whose runner was killed.
     Swept(usize),
@@ -111,25 +112,25 @@ struct Process {
     clock: Clock,
     sender: mpsc::Sender<Happened>,
     status: watch::Sender<Status>,
-    /// The namespaces of the present life, where the node can contain what it runs; until nothing of them is left.
+    /// The namespaces of the present life, if the node can contain instances, until nothing of them is left.
     namespace: Option<Namespace>,
-    /// Tells what keeps them from their end.
+    /// Reports the processes that delay their end.
     watching: Option<tokio::task::JoinHandle<()>>,
-    /// When the kernel ends a singleton whose supervisor does not.
+    /// The time at which the kernel ends a singleton whose supervisor does not.
     deadline: Deadline,
-    /// The program's process, while it is there.
+    /// The program's process, while it exists.
     main: Option<Pid>,
-    /// It is not known yet whether the program runs.
+    /// True while it is not known whether the program runs.
     starting: bool,
-    /// How it ended meanwhile.
+    /// Its exit in the meantime.
     early: Option<Exit>,
     /// Runners of checks' programs.
     checking: HashMap<Pid, Checking>,
-    /// Checks of which something is left, and whose runners are not there any more.
+    /// Checks with remaining processes, whose runners are gone.
     left: BTreeSet<usize>,
-    /// Runs of checks so far.
+    /// Number of runs of checks so far.
     runs: u64,
-    /// Processes of its group that the kernel had killed for want of memory at the last look.
+    /// Number of processes of its group that the kernel had killed for lack of memory at the last check.
     out_of_memory: u64,
     clearing: bool,
     /// The last line that the present program wrote to its standard error.
@@ -161,7 +162,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
     if let (true, Kept::Read(before)) = (again, home.kept_status()) {
         core = core.resumed(&before);
     }
-    // Before anything runs: what was written down once is not started a second time.
+    // Before anything runs: a recorded instance is not started a second time.
     if let Err(error) = premises.within().write_status(core.status()) {
         note(&format!("cannot write down how the instance is: {error}"));
     }
@@ -234,7 +235,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
             match process.premises.keep(note_soon) {
                 Ok(None) => {}
                 Ok(Some(listener)) => {
-                    // Those who are connected stay so.
+                    // Existing connections continue.
                     answering.abort();
                     answering = tokio::spawn(attend(listener, told.clone(), process.sender.clone()));
                 }
@@ -254,7 +255,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
         note(&format!("cannot remove its control group: {error}"));
     }
     process.premises.leave();
-    // Whoever is connected gets the last status before the end.
+    // Connected clients get the last status before the end.
     tokio::time::sleep(FAREWELL).await;
     Ok(())
 }
@@ -276,7 +277,7 @@ impl Process {
         }
     }
 
-    /// Written down first, and then told: see [`record`].
+    /// Recorded first, and then reported: see [`record`].
     fn tell(&self) {
         let status = self.core.status();
         self.status.send_if_modified(|kept| {
@@ -286,8 +287,9 @@ impl Process {
         });
     }
 
-    /// A singleton may run until then. The logic ends it a margin before; where this process was stopped, or hangs, the kernel ends it
-    /// a little later, and with it everything that it started: a host under load takes a moment for that.
+    /// Extends a singleton's lease. The logic ends it a margin before; if this process was stopped, or hangs, the
+    /// kernel ends it a little later, and with it everything that it started: a host under load needs a moment for
+    /// that.
     fn lease(&mut self, until: Time) {
         if self.order.assigned.spec.singleton
             && let Err(error) = self.deadline.extend(until - DEADLINE)
@@ -322,7 +324,7 @@ impl Process {
         if self.order.contained {
             let name = self.premises.name()?;
             let namespace = Namespace::make(Some((&name, self.premises.place())))?;
-            // Before anything else is in them: whoever comes after this process is to know what to wait for.
+            // Before any other process is in them: later processes must know what to wait for.
             let first = First::of(namespace.init(), &home.0);
             self.namespace = Some(namespace);
             home.write_first(Some(&first?))
@@ -353,7 +355,7 @@ impl Process {
             self.stderr = Some(keep(stderr.into(), logs::Writer::new(&logs, Stream::Stderr, life))?);
         }
         tokio::spawn(become_known(ours, child.id(), self.sender.clone()));
-        // It is reaped with the others that fall to this process.
+        // It is reaped with the other children of this process.
         pid_of(&child)
     }
 
@@ -365,13 +367,13 @@ impl Process {
         }
     }
 
-    /// Kills what is left, again and again until nothing is.
+    /// Kills the remains, repeatedly until nothing is left.
     fn clear(&mut self) {
         if std::mem::replace(&mut self.clearing, true) {
             return;
         }
         match self.namespace {
-            // Goes on when the first process is reaped: nothing is left of the namespaces then.
+            // Continues when the first process is reaped: nothing is left of the namespaces then.
             Some(_) => {
                 self.end_namespace();
                 self.watch_namespace();
@@ -386,7 +388,7 @@ impl Process {
         }
     }
 
-    /// Says what keeps the namespaces from their end, for as long as it does.
+    /// Reports the processes that delay the end of the namespaces, for as long as they do.
     fn watch_namespace(&mut self) {
         let Some(init) = self.namespace.as_ref().map(|namespace| namespace.init().as_raw_pid()) else {
             return;
@@ -397,7 +399,7 @@ impl Process {
             tokio::time::sleep(IDLE).await;
             loop {
                 let mut left = processes::descendants(own);
-                // The first process waits for the others, and takes them along; unless a stalled disk holds it.
+                // The first process waits for the others, and ends with them; unless a stalled disk blocks it.
                 left.retain(|pid| *pid != init);
                 processes::kill(&left);
                 if let Some(what) = waits.news(&left) {
@@ -412,13 +414,14 @@ impl Process {
         }
     }
 
-    /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's behalf. Without one,
-    /// whatever the program started descends from this process, to which orphans fall; what merely bears the instance's mark may be anybody's.
+    /// Processes outside the namespace: with one, only those that other programs of the host started on the instance's
+    /// behalf. Without one, all processes that the program started descend from this process, which adopts orphans; the
+    /// instance's mark alone proves nothing.
     fn clear_rest(&mut self) {
         let stderr = self.stderr.take();
         let contained = self.order.contained;
         let (sender, own) = (self.sender.clone(), std::process::id());
-        // What is known by a name is another's, when the name is.
+        // Objects that are identified by a name belong to another instance if the name does.
         let group = self.order.group.clone().filter(|_| self.premises.has_its_name());
         tokio::spawn(async move {
             let mut waits = Waits::new();
@@ -447,7 +450,7 @@ impl Process {
         });
     }
 
-    /// A step on the way to a program: a process of this binary, which is told where it belongs.
+    /// The exec shim of a program: a process of this binary with the identity of the instance.
     fn step_between(&self, step: &str) -> io::Result<std::process::Command> {
         let mut command = std::process::Command::new(own_binary());
         command.arg(step).arg(self.premises.name()?);
@@ -465,7 +468,7 @@ impl Process {
         }
     }
 
-    /// Takes note of children that ended: the program, a check's, and what they left behind.
+    /// Collects children that ended: the program, a check's, and their orphans.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let exit = match (status.exit_status(), status.terminating_signal()) {
@@ -483,7 +486,7 @@ impl Process {
                 }
             }
             if let Some(Checking { check, waiting, tag }) = self.checking.remove(&pid) {
-                // One that ends by itself has seen to the end of the rest.
+                // A runner that ends by itself has ended the rest.
                 if let Exit::Signal(_) = exit {
                     self.sweep(check, tag);
                 }
@@ -492,17 +495,17 @@ impl Process {
             }
             if self.main == Some(pid) {
                 self.main = None;
-                // At once: this process may be killed before the status is on the disk.
+                // Immediately: this process may be killed before the status is on the disk.
                 let home = self.premises.within();
                 let write = move || {
                     if let Err(error) = trace::ended(&home, exit) {
                         note(&format!("cannot write down how its program ended: {error}"));
                     }
                 };
-                // A disk that stands still is not waited for.
+                // A stalled disk is not waited for.
                 drop(tokio::task::spawn_blocking(write));
                 match self.starting {
-                    // Whether it was the program, or what was to become it, is known in a moment.
+                    // Whether it was the program, or the exec shim, is known in a moment.
                     true => self.early = Some(exit),
                     false => self.exited(exit),
                 }
@@ -510,13 +513,13 @@ impl Process {
         }
     }
 
-    /// The program runs, or cannot.
+    /// Handles the report that the program runs, or has failed to start.
     fn known(&mut self, input: Input) {
         self.starting = false;
         let early = self.early.take();
         let started = matches!(input, Input::Started { .. });
         if !started {
-            // What was to become the program ends by itself; that is no end of the program.
+            // The exec shim ends by itself; that is not the end of the program.
             self.main = None;
             self.end_namespace();
         }
@@ -533,7 +536,8 @@ impl Process {
 }
 
 impl Process {
-    /// Whether the kernel has killed processes of it for want of memory since the last look. Its first process may go on without them.
+    /// Checks whether the kernel has killed its processes for lack of memory since the last check. Its first process
+    /// may continue without them.
     fn look_for_kills(&mut self) {
         let Some(group) = &self.order.group else { return };
         let killed = group.out_of_memory();

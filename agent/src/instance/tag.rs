@@ -1,9 +1,10 @@
-//! What a check started, also when its runner is not there any more to end it.
+//! Processes of a check, even if its runner is gone and cannot end them.
 //!
-//! A runner is killed by others (SIGKILL, the kernel for want of memory) and its check's processes fall to the first process of the instance's
-//! namespaces, among those of the program. A check cannot have a PID namespace of its own: it would not see what it checks by the numbers that the
-//! program wrote down. So it has a UTS namespace of its own (uts_namespaces(7)), which does nothing but be inherited: leaving it takes root's rights,
-//! or a user namespace. Where none can be made, a mark in the environment has to do.
+//! When a runner is killed by others (SIGKILL, the kernel for lack of memory), its check's processes are adopted by the
+//! first process of the instance's namespaces, among those of the program. A check cannot have its own PID namespace:
+//! it would not see the checked processes by the numbers that the program wrote down. So it has its own UTS namespace
+//! (uts_namespaces(7)), which is only inherited: leaving it takes root's permissions, or a user namespace. If none can
+//! be created, a mark in the environment must suffice.
 
 use std::{
     fs::{self, File},
@@ -17,24 +18,23 @@ use super::{held::Place, note, processes::threads};
 #[cfg(test)]
 mod tests;
 
-/// Names the run of a check to whatever it starts.
+/// Environment variable with the run of a check.
 pub(super) const CHECK: &str = "WYNEOS_CHECK";
 
-/// Which namespace a thread's children get.
+/// The namespace of a thread's children.
 const OWN: &str = "/proc/thread-self/ns/uts";
 
-/// What everything carries that one run of a check started.
+/// The tag of all processes that one run of a check started.
 #[derive(Debug)]
 pub(super) struct Tag {
-    /// Held open, so that its number is no other namespace's.
+    /// Held open, so that its number is not reused.
     namespace: Option<(File, Place)>,
     mark: String,
 }
 
 impl Tag {
-    /// Starts what is to carry a tag; `name` is that of the run, as the program finds it in its environment.
+    /// Starts a process with a tag; `name` identifies the run in the program's environment.
     ///
-    /// # Errors
     /// Those of `start`.
     pub(super) fn start<T>(name: &str, start: impl FnOnce() -> io::Result<T>) -> io::Result<(Tag, T)> {
         let own = File::open(OWN)?;
@@ -47,7 +47,7 @@ impl Tag {
         let namespace = made.then(namespace).transpose();
         let started = start();
         if made && let Err(error) = setns(&own, CloneFlags::CLONE_NEWUTS) {
-            // The program would carry it, too, and be ended with a check.
+            // Otherwise the program would carry it, too, and be ended with a check.
             note(&format!("cannot leave a UTS namespace: {error}"));
             std::process::exit(1);
         }
@@ -58,7 +58,8 @@ impl Tag {
         Ok((tag, started?))
     }
 
-    /// Those of some processes that carry it. The caller names its own: anybody may write a mark.
+    /// The processes in `among` that carry it. The caller passes only its own processes, because any process can write
+    /// a mark.
     pub(super) fn carriers(&self, among: Vec<i32>) -> Vec<i32> {
         let in_namespace = |thread: &fs::DirEntry| {
             let known = self.namespace.as_ref().map(|(_, place)| *place);

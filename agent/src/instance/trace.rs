@@ -1,9 +1,11 @@
-//! How an instance's program ended, written down by whoever sees it first, so that it is known also when its supervisor cannot say so any more.
+//! The end of an instance's program, recorded by its first observer, so that it is known even if its supervisor cannot
+//! report it any more.
 //!
-//! A supervisor that is stopped, and then killed, leaves a program that has ended like one that was cut off; a batch must not be run again for that. So
-//! the first process of the namespaces watches the program as well, and the agent looks at it before it ends a supervisor. The file has three
-//! records in places of their own, so that no writer undoes what another one has written. It is not synced before the program is started: what
-//! is lost with the host's power leaves the outcome unknown, and never makes it known.
+//! A supervisor that is stopped, and then killed, leaves a program that has ended indistinguishable from an interrupted
+//! one; a batch must not be run again because of that. Therefore the first process of the namespaces watches the
+//! program as well, and the agent examines it before it ends a supervisor. The file has three records at separate
+//! positions, so that no writer overwrites another's. It is not synced before the program is started: data that is lost
+//! with the host's power leaves the outcome unknown, and never makes it known.
 
 use std::{fs, io, os::unix::fs::FileExt};
 
@@ -17,12 +19,12 @@ use super::{Home, held::Located, processes::threads};
 #[cfg(test)]
 mod tests;
 
-/// Bytes of one record, and what the first two say.
+/// Length of one record, bytes, and the contents of the first two.
 const RECORD: usize = 64;
 const STARTED: &str = "started";
 const WATCHED: &str = "watched";
 
-/// The place of a record in the file.
+/// Position of a record in the file.
 #[derive(Clone, Copy)]
 enum Record {
     Started = 0,
@@ -30,31 +32,31 @@ enum Record {
     Exit = 2,
 }
 
-/// What is known of the end of an instance's program after its supervisor has ended.
+/// The known end of an instance's program after its supervisor has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trace {
-    /// It ended so.
+    /// It ended with this exit.
     Ended(Exit),
-    /// It had not ended: the first process watched it, and saw no end.
+    /// It had not ended: the first process watched it, and observed no end.
     CutOff,
     /// It was never started.
     NotStarted,
-    /// It may have ended: nobody watched it, or what was written down is not there.
+    /// It may have ended: it was not watched, or the record is missing.
     Unknown,
 }
 
-/// Makes room for the trace of the next program: a disk that is full later does not matter.
+/// Allocates space for the trace of the next program, so that a disk that becomes full later does not matter.
 pub(super) fn make_room(home: &Home) -> io::Result<()> {
     files::open(&home.trace(), 0o600)?.write_all_at(&[b' '; 3 * RECORD], 0)
 }
 
-/// Writes down that the program is started, before it is.
+/// Records the start of the program, before it is started.
 pub(super) fn starts(home: &Home) -> io::Result<()> {
     make_room(home)?;
     write(home, Record::Started, STARTED)
 }
 
-/// Writes down how the program ended.
+/// Records the exit of the program.
 pub(super) fn ended(home: &Home, exit: Exit) -> io::Result<()> {
     write(home, Record::Exit, &serde_json::to_string(&exit)?)
 }
@@ -83,22 +85,23 @@ pub(super) fn read(home: &Home) -> Trace {
     }
 }
 
-/// Watches a program that is not this process's child until it has ended, and writes down how. Where its parent has taken note of that already,
-/// nothing is left to see: the parent has written it down.
+/// Watches a program that is not this process's child until it has ended, and records its exit. If its parent has
+/// collected it already, the parent has recorded the exit.
 pub(super) async fn watch(home: Home, pid: i32) -> io::Result<()> {
     let process = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(process, PidfdFlags::empty())?;
-    // No pipe, and nothing is read of it: it becomes readable when the process has ended, as pidfd_open(2) says.
+    // Not a pipe, and nothing is read from it: it becomes readable when the process has ended, as pidfd_open(2)
+    // documents.
     let process = Receiver::from_owned_fd_unchecked(process)?;
     let at = home.clone();
-    // A disk that stalls does not keep this process from what it is first for.
+    // A stalled disk must not keep this process from its primary work.
     let watched = tokio::task::spawn_blocking(move || write(&at, Record::Watched, WATCHED));
     watched.await.map_err(io::Error::other)??;
     process.readable().await?;
     if let Some((exit, _)) = zombie(pid) {
         let write = move || {
             ended(&home, exit)?;
-            // Also when the host's power is gone before anybody has asked.
+            // So that it survives a power loss before it is read.
             fs::File::open(home.trace())?.sync_data()
         };
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
@@ -106,9 +109,10 @@ pub(super) async fn watch(home: Home, pid: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks whether the program of a supervisor has ended, of which the supervisor has not taken note: as one that is stopped. It is written down then.
+/// Checks whether the program of a supervisor has ended without the supervisor's having collected it, for example
+/// because it is stopped. The exit is then recorded.
 pub(super) fn look(located: &Located, supervisor: i32) {
-    // Of one whose directory is not there nothing is written.
+    // Nothing is written for one whose directory is missing.
     let Ok(held) = located.enter() else {
         return;
     };
@@ -125,22 +129,23 @@ pub(super) fn look(located: &Located, supervisor: i32) {
     }
 }
 
-/// How a process ended that its parent has not taken note of yet, and its parent: proc_pid_stat(5), fields 3, 4 and 52. `None` for one that runs, for one
-/// of which threads run, and where this process may not know: the kernel shows 0 to it then.
+/// The exit of a process that its parent has not collected yet, and its parent: proc_pid_stat(5), fields 3, 4 and 52.
+/// `None` for a running process, for one with running threads, and if this process may not know: the kernel then shows
+/// 0.
 fn zombie(pid: i32) -> Option<(Exit, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may have spaces and parentheses; what follows the last of those has none.
+    // The name may contain spaces and parentheses; the fields after the last of those do not.
     let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();
     let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
     if state != "Z" || threads(pid).count() > 1 {
         return None;
     }
-    // Shown to those alone who may know the exit status.
+    // Readable only by processes that may know the exit status.
     fs::read_link(format!("/proc/{pid}/ns/user")).ok()?;
     Some((exit_of(fields.nth(47)?.parse().ok()?)?, parent))
 }
 
-/// An exit as wait(2) encodes it.
+/// Decodes an exit status of wait(2).
 fn exit_of(status: i32) -> Option<Exit> {
     match status & 0x7f {
         0 => Some(Exit::Code((status >> 8) & 0xff)),

@@ -1,8 +1,9 @@
-//! The user that an instance's programs run as: which one, whether the agent's configuration permits it, and becoming it.
+//! The user that an instance's programs run as: its selection, the permission in the agent's configuration, and the
+//! change to it.
 //!
-//! A declaration may name only users that the agent's configuration lists; where it names none, a default one without privileges is taken.
-//! What counts is the number that the host's name service gives, never how the user is written. Whoever changes the list changes it for every
-//! process that is started from then on: it lies in a file beside the instances, which is read each time.
+//! A declaration may name only users that the agent's configuration lists; if it names none, an unprivileged default is
+//! used. The number from the host's name service counts, never the spelling of the user. A change of the list applies
+//! to every process that is started from then on: it is stored in a file beside the instances, which is read each time.
 
 mod nss;
 #[cfg(test)]
@@ -30,17 +31,18 @@ use super::{
     replace,
 };
 
-/// Which users programs may run as on this host.
+/// The users that programs may run as on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
     /// The user of a declaration that names none.
     default: String,
-    /// Users that declarations may name besides.
+    /// Further users that declarations may name.
     others: Vec<String>,
 }
 
 impl Policy {
-    /// The policy of a configuration. An agent that is not root can run programs as its own user alone, whatever the configuration says.
+    /// The policy of a configuration. An agent that is not root can run programs only as its own user, whatever the
+    /// configuration contains.
     pub(crate) fn new(work_user: &str, users: &[String]) -> Policy {
         let own = geteuid();
         if own.is_root() {
@@ -63,8 +65,9 @@ impl Policy {
         }
     }
 
-    /// Writes the policy where whatever starts a program finds it, in the place of whatever is there: it is made of the configuration, and nothing of it
-    /// is lost. One that cannot be written leaves none: then nothing is started, and what runs goes on.
+    /// Writes the policy where every exec shim finds it, in the place of any other object: it is derived from the
+    /// configuration, so nothing is lost. If it cannot be written there is none: then nothing is started, and running
+    /// programs continue.
     fn write(&self, path: &Path) -> io::Result<()> {
         let bytes = serde_json::to_vec(self)?;
         let written = write_if_other(path, &bytes);
@@ -72,12 +75,12 @@ impl Policy {
         written.inspect_err(|_| drop(fs::remove_file(path)))
     }
 
-    /// Reads the policy that is in effect for an instance.
+    /// Reads the policy in effect for an instance.
     fn read(held: &Held) -> Result<Policy, String> {
         let instances = held.name().parent().unwrap_or(Path::new("/"));
         let shown = file(instances);
         let cannot = |error: io::Error| format!("cannot read which users are permitted: {}: {error}", shown.display());
-        // By the directory that is held: by its name another agent's may be found.
+        // By the held directory: its name may refer to another agent's.
         let path = held.home().0.join("../..").join(shown.file_name().unwrap_or_default());
         let bytes = files::read(&path, STATE).map_err(cannot)?;
         serde_json::from_slice(&bytes).map_err(|error| cannot(error.into()))
@@ -87,7 +90,8 @@ impl Policy {
         std::iter::once(&self.default).chain(&self.others)
     }
 
-    /// What the coordinator is told of it: the users that this host has, by their numbers. One whose lookup failed stands without.
+    /// The report to the coordinator: the users that this host has, with their numbers. One whose lookup failed has no
+    /// number.
     pub(crate) fn told(&self) -> Users {
         let lookup = Lookup::new(Sources::default(), PATIENCE);
         let mut users = Users {
@@ -126,10 +130,10 @@ impl Policy {
         users
     }
 
-    /// Whether programs may run as `user`, which a declaration names as `declared`, with these groups.
+    /// Checks whether programs may run as `user`, which a declaration names as `declared`, with these groups.
     ///
-    /// A host may know one number by several names, each with groups of its own. Another name of a number that is listed is permitted where it brings
-    /// nothing that the listed one does not: the very same groups, the primary one included.
+    /// A host may have several names for one number, each with its own groups. Another name of a listed number is
+    /// permitted if it has exactly the same groups as the listed one, including the primary one.
     fn permits(&self, declared: &str, user: &Entry, groups: &[u32], lookup: &Lookup) -> Result<(), String> {
         if self.names().any(|name| name == declared) {
             return Ok(());
@@ -168,7 +172,7 @@ impl Policy {
     }
 }
 
-/// Replaces a file that says something else: a disk that is full holds up nothing that stays as it is.
+/// Replaces a file with different contents: a full disk does not prevent anything that is unchanged.
 fn write_if_other(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match files::read(path, STATE).is_ok_and(|there| there == bytes) {
         true => Ok(()),
@@ -190,12 +194,12 @@ pub(super) struct Identity {
     name: String,
     uid: u32,
     gid: u32,
-    /// All groups, the primary one among them.
+    /// All groups, including the primary one.
     groups: Vec<u32>,
 }
 
 impl Identity {
-    /// The identity that an instance's program is started with, kept for its checks.
+    /// The identity with which an instance's program is started, stored for its checks.
     pub(super) fn of_program(held: &Held, declared: &str) -> Result<Identity, String> {
         let kept = held.home().0.join("user.json");
         let found = Identity::find(held, declared);
@@ -206,13 +210,13 @@ impl Identity {
             Err(_) => Err(io::ErrorKind::NotFound.into()),
         };
         if written.is_err() {
-            // That of an earlier process is not this one's.
+            // The identity of an earlier process does not apply to this one.
             drop(fs::remove_file(&kept));
         }
         found
     }
 
-    /// The identity of a check: the one that the program was started with.
+    /// The identity of a check: that of its program.
     pub(super) fn of_check(held: &Held, declared: &str) -> Result<Identity, String> {
         let kept = files::read(&held.home().0.join("user.json"), STATE).ok();
         match kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
@@ -221,7 +225,7 @@ impl Identity {
         }
     }
 
-    /// The number of the user that an instance's program was started as; `None` where that is not known.
+    /// The number of the user that an instance's program was started as; `None` if it is not known.
     pub(super) fn kept(home: &Home) -> Option<u32> {
         let kept = files::read(&home.0.join("user.json"), STATE).ok()?;
         let identity: Identity = serde_json::from_slice(&kept).ok()?;
@@ -260,8 +264,8 @@ impl Identity {
         })
     }
 
-    /// Makes the instance's own directory the user's, and the pipes that its program writes to: a program may open those anew by their
-    /// names in `/proc`, as with `/dev/stdout`.
+    /// Makes the user the owner of the instance's own directory, and of the pipes that its program writes to: a program
+    /// may open those again by their names in `/proc`, as with `/dev/stdout`.
     pub(super) fn own(&self, work: &Path) -> Result<(), String> {
         let is_root = geteuid().is_root();
         let own = || -> io::Result<()> {
@@ -285,7 +289,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Becomes the user, with all groups. This process has one thread.
+    /// Changes to the user, with all groups. This process has one thread.
     pub(super) fn become_it(&self) -> Result<(), String> {
         if !geteuid().is_root() {
             return Ok(());
@@ -301,7 +305,7 @@ impl Identity {
             .map_err(|error: rustix::io::Errno| format!("cannot run as {:?}: the agent may not ({error})", self.name))
     }
 
-    /// Enters the directory that the program begins in, as the user.
+    /// Enters the program's working directory, as the user.
     pub(super) fn enter(&self, directory: &Path) -> Result<(), String> {
         let Err(error) = std::env::set_current_dir(directory) else {
             return Ok(());
@@ -312,7 +316,7 @@ impl Identity {
                 .skip(1)
                 .filter(|above| access(*above, Access::EXEC_OK).is_err())
         };
-        // The topmost of them: what is below cannot even be looked at.
+        // The topmost of them: those below cannot be examined.
         let reason = match (error.kind(), closed().last()) {
             (io::ErrorKind::PermissionDenied, Some(above)) => self.closed(above),
             _ => error.to_string(),
@@ -337,9 +341,9 @@ impl Identity {
     }
 }
 
-/// The mode of the directory of instances. Where each instance has mounts of its own, in which it finds its own directory alone, nobody else passes
-/// through: neither programs of another agent that run as the same user, nor that user's other processes on the host. Where one has none, its
-/// user has to.
+/// The mode of the directory of instances. If each instance has its own mounts, which contain only its own directory,
+/// no other process can pass through it: neither programs of another agent that run as the same user, nor that user's
+/// other processes on the host. Otherwise the instance's user must be able to.
 pub(crate) fn mode_of_instances(instances: &Path, contained: bool) -> u32 {
     let homes = fs::read_dir(instances).into_iter().flatten().flatten();
     let mut orders = homes.map(|entry| Home(entry.path()).kept_order());
@@ -350,7 +354,8 @@ pub(crate) fn mode_of_instances(instances: &Path, contained: bool) -> u32 {
     }
 }
 
-/// A link may lead to another disk, and not into the `data_dir` of another agent: what runs there would be ended as that of an earlier node.
+/// Checks that a link does not lead into the `data_dir` of another agent: instances there would be ended as those of an
+/// earlier node. A link to another disk is permitted.
 fn is_not_anothers(instances: &Path) -> io::Result<()> {
     let Ok(there) = fs::canonicalize(instances) else {
         return Ok(());
@@ -368,23 +373,22 @@ fn is_not_anothers(instances: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the directory of instances, and leaves the policy beside it.
+/// Creates the directory of instances, and writes the policy beside it.
 ///
-/// # Errors
-/// The directory is not there, and cannot be made; or it is another agent's.
+/// The directory does not exist, and cannot be created; or it belongs to another agent.
 pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Result<()> {
     is_not_anothers(instances)?;
     files::make_dir_in(instances, mode)?;
     let found = fs::metadata(instances)?;
     if found.uid() == geteuid().as_raw() && found.mode() & 0o022 != 0 {
-        // A file system that was mounted there begins so, and whoever runs the agent put it there.
+        // A newly mounted file system has this owner, and was put there by the operator of the agent.
         fs::set_permissions(instances, fs::Permissions::from_mode(mode))?;
     }
-    // Whoever owns it decides which instances are found, and may have made it in a sticky data_dir.
+    // The owner determines which instances are found, and may have created it in a sticky data_dir.
     if let Some(fault) = rights::fault(&fs::metadata(instances)?) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, fault));
     }
-    // Where instances find it: by their own paths, which no link is part of.
+    // Where instances find it: by their own paths, which contain no links.
     let path = file(&fs::canonicalize(instances)?);
     if let Err(error) = policy.write(&path) {
         let until = match files::read(&path, STATE) {

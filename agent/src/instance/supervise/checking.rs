@@ -1,4 +1,4 @@
-//! A supervisor's checks: how they are started, and what becomes of what they leave.
+//! A supervisor's checks: their start, and the end of their remains.
 
 use std::{io, process::Stdio};
 
@@ -13,7 +13,7 @@ use super::{
     Happened, Process,
 };
 
-/// Looks in a row that find nothing of a check: what starts others and ends may be missed by one.
+/// Consecutive scans that must find nothing of a check: one may miss a process that starts others and ends.
 const SWEPT: u32 = 2;
 
 /// A check's program, in its runner.
@@ -62,14 +62,15 @@ impl Process {
         Ok(checks::Program { _input: input, exit })
     }
 
-    /// Ends what a check left whose runner was killed. Until nothing of it is there the check is not started again.
+    /// Ends the remains of a check whose runner was killed. The check is not started again until nothing of it is left.
     pub(super) fn sweep(&mut self, check: usize, tag: Tag) {
         note_soon("the runner of a check was killed: what the check started is ended");
         self.left.insert(check);
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let (mut waits, mut empty) = (Waits::new(), 0);
-            // Orphans fall to the first process of the namespaces, or to this one: whatever a check started descends from it.
+            // Orphans are adopted by the first process of the namespaces, or by this one: all processes of a check
+            // descend from it.
             let own = i32::try_from(std::process::id()).unwrap_or(0);
             while empty < SWEPT {
                 let left = tag.carriers(processes::descendants(own));

@@ -1,5 +1,6 @@
-//! Users and their groups by the host's name service (NSS): asked with `getent` and `id`, which know every source that the host is configured
-//! for, also where this binary is statically linked. Where these programs are absent, `/etc/passwd` and `/etc/group` are read.
+//! Users and their groups from the host's name service (NSS): queried with `getent` and `id`, which know every source
+//! that the host is configured for, even if this binary is statically linked. If these programs are missing,
+//! `/etc/passwd` and `/etc/group` are read.
 
 use std::{
     fs::{self, File},
@@ -14,20 +15,20 @@ use wyneos_core::workload::is_user;
 
 use super::super::PATH;
 
-/// How long the name service may take for all questions about one user. Longer: a slow directory server is waited for; shorter: an instance
-/// that cannot start says so sooner.
+/// Time limit for all queries about one user. Longer: a slow directory server is waited for; shorter: an instance that
+/// cannot start reports it sooner.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer at most: 65,536 groups, the most that the kernel takes, fit.
+/// Maximum size of an answer, bytes: 65,536 groups, the kernel's maximum, fit.
 const ANSWER: u64 = 1024 * 1024;
 
-/// Supplementary groups of one user at most; the kernel's own bound.
+/// Maximum number of supplementary groups of one user; the kernel's own bound.
 const GROUPS: usize = 65_536;
 
-/// The number that the kernel takes for "leave it as it is"; no user and no group has it.
+/// The number that the kernel interprets as "unchanged"; no user and no group has it.
 const NONE: u32 = u32::MAX;
 
-/// A user as the name service knows it.
+/// A user in the name service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -35,13 +36,13 @@ pub(super) struct Entry {
     pub(super) gid: u32,
 }
 
-/// Why a user could not be looked up.
+/// The reason for which a user could not be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LookupError {
     /// No source knows the user.
     #[error("there is no user {0:?} on this host")]
     Unknown(String),
-    /// The name service did not answer, or not so that it can be used.
+    /// The name service did not answer, or its answer is unusable.
     #[error("cannot look up the user {user:?}: {reason}")]
     Failed {
         /// The user.
@@ -51,17 +52,17 @@ pub(super) enum LookupError {
     },
 }
 
-/// Questions to the name service that share one deadline.
+/// Queries to the name service with a shared deadline.
 pub(super) struct Lookup {
     deadline: Instant,
     sources: Sources,
 }
 
-/// Where answers come from; tests put others in their place.
+/// The sources of answers; replaced by tests.
 pub(super) struct Sources {
-    /// Directories in which `getent` and `id` are looked for, as in `PATH`.
+    /// Directories that are searched for `getent` and `id`, as in `PATH`.
     pub(super) path: String,
-    /// The file that is read where they are absent.
+    /// The file that is read if they are missing.
     pub(super) passwd: &'static str,
     pub(super) group: &'static str,
 }
@@ -82,9 +83,9 @@ impl Lookup {
         Lookup { deadline, sources }
     }
 
-    /// A user by name or number.
+    /// Looks up a user by name or number.
     ///
-    /// A number that no user has stands for itself, with the group of the same number, as long as that is no other's group.
+    /// A number without a user is accepted, with the group of the same number, unless that is another group's.
     pub(super) fn user(&self, name: &str) -> Result<Entry, LookupError> {
         let failed = |reason: String| LookupError::Failed {
             user: name.to_owned(),
@@ -115,7 +116,7 @@ impl Lookup {
             }
             (None, _) => return Err(LookupError::Unknown(name.to_owned())),
         };
-        // An answer about somebody else is none: programs differ in what they take for a number.
+        // An answer about another user is invalid: programs differ in their parsing of numbers.
         if let Some(number) = number.filter(|number| *number != entry.uid) {
             return Err(failed(format!(
                 "the name service answers with user {} for number {number}",
@@ -139,7 +140,7 @@ impl Lookup {
                 let parsed: Result<Vec<u32>, _> = text.split_whitespace().map(str::parse).collect();
                 parsed.map_err(|_| failed(format!("`id -G` says {text:?}")))?
             }
-            // A number that stands for itself is in no group.
+            // A number without a user is in no group.
             Answer::Said(..) if user.name.parse() == Ok(user.uid) => Vec::new(),
             Answer::Said(status, _) => return Err(failed(format!("`id -G`: {status}"))),
             Answer::Absent => self.groups_of_file(user).map_err(failed)?,
@@ -153,7 +154,7 @@ impl Lookup {
         }
     }
 
-    /// The line of a key in a database; `None` where no source has it.
+    /// The line of a key in a database; `None` if no source has it.
     fn entry(&self, database: &str, key: &str) -> Result<Option<String>, String> {
         match self.ask("getent", &[database, key])? {
             Answer::Said(status, text) if status.success() => Ok(text.lines().next().map(str::to_owned)),
@@ -194,7 +195,7 @@ impl Lookup {
     /// Runs one of the programs, and ends it at the deadline.
     fn ask(&self, program: &str, args: &[&str]) -> Result<Answer, String> {
         let told = |error: io::Error| format!("`{program}`: {error}");
-        // A file and not a pipe: an answer of any length is written without anybody reading along.
+        // A file and not a pipe: an answer of any length is written without a concurrent reader.
         let mut answer = File::from(memfd_create("answer", MemfdFlags::CLOEXEC).map_err(|error| told(error.into()))?);
         let mut child = Command::new(program);
         child
@@ -233,7 +234,7 @@ impl Lookup {
 
 enum Answer {
     Said(ExitStatus, String),
-    /// There is no such program.
+    /// The program does not exist.
     Absent,
 }
 
