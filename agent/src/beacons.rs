@@ -100,7 +100,7 @@ impl Links {
         handed_over.unwrap_or_else(|| self.own(peer))
     }
 
-    /// Whether a beacon is authentic, and not a replay of an older one.
+    /// Returns whether a beacon is authentic, and not a replay of an older one.
     fn proves(&self, beacon: &Beacon, bytes: &[u8]) -> bool {
         let mut peers = self.peers();
         let handed_over = peers.get(&beacon.sender).and_then(|link| link.key);

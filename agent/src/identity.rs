@@ -78,7 +78,7 @@ impl Fatal for IdentityError {
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: NodeId,
-    /// True if this start created the id, so that no instance was ever begun under it.
+    /// Whether this start created the id, so that no instance was ever begun under it.
     pub(crate) is_new: bool,
     pub(crate) incarnation: u64,
     lock: File,
@@ -122,7 +122,7 @@ pub(crate) fn node_id(directory: &Path) -> Result<(NodeId, bool), IdentityError>
     }
 }
 
-/// True while an agent runs with `directory`.
+/// Returns whether an agent runs with `directory`.
 pub(crate) fn is_in_use(directory: &Path) -> bool {
     let path = directory.join("lock");
     let lock = match files::is_missing(&path) {

@@ -151,7 +151,7 @@ struct Kept {
     /// Number of certificates since the start, and the number of the one on the disk.
     taken: AtomicU64,
     written: AtomicU64,
-    /// True while one is being written.
+    /// Whether one is being written.
     writing: AtomicBool,
 }
 

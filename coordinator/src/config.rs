@@ -100,7 +100,7 @@ wyneos_shell::config! {
 }
 
 impl Config {
-    /// True if it can be reached from other hosts without the protection of TLS.
+    /// Returns whether it can be reached from other hosts without the protection of TLS.
     pub(crate) fn is_exposed(&self) -> bool {
         !self.tls && !self.listen.ip().is_loopback()
     }

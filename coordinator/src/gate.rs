@@ -110,7 +110,7 @@ impl Gate {
         Ok(caller)
     }
 
-    /// Whether an accepted caller is still accepted.
+    /// Returns whether an accepted caller is still accepted.
     fn still(&self, caller: &Caller) -> Result<(), Status> {
         let (access, now) = (self.access.load(), Clock::default().wall());
         let shut = |why: &dyn std::fmt::Display| Err(status::unauthenticated(format!("{}: {why}", caller.name)));

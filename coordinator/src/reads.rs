@@ -68,12 +68,12 @@ impl Asker {
 pub(crate) struct Still(Weak<()>);
 
 impl Still {
-    /// True while `waits` is held.
+    /// Creates the handle of a read whose caller waits for as long as `waits` is held.
     pub(crate) fn of(waits: &Arc<()>) -> Still {
         Still(Arc::downgrade(waits))
     }
 
-    /// True once the caller is gone, and the result is dropped.
+    /// Returns whether the caller is gone, and the result is dropped.
     pub(crate) fn is_over(&self) -> bool {
         self.0.strong_count() == 0
     }

@@ -98,7 +98,7 @@ impl Serving {
     }
 }
 
-/// Counts refusals of the metrics port. Its clients are unauthenticated, so the audit does not record them.
+/// Counts refusals of the metrics port. The clients are unauthenticated, so the audit does not record them.
 pub(crate) struct MetricsPort(pub(crate) Arc<Metrics>);
 
 impl listener::Watch for MetricsPort {

@@ -70,7 +70,7 @@ pub(crate) struct SessionStream {
     heard: u64,
     welcomed: bool,
     last: Option<Status>,
-    /// True if the agent's host ended the session; otherwise the connection failed.
+    /// Whether the agent's host ended the session; otherwise the connection failed.
     ended_by_peer: bool,
     metrics: Arc<Metrics>,
     taken: u64,
@@ -196,7 +196,7 @@ impl SessionStream {
     }
 }
 
-/// True if the transport was given up for lack of an answer, by HTTP/2's keep-alive or by TCP.
+/// Returns whether the transport was given up for lack of an answer, by HTTP/2's keep-alive or by TCP.
 fn is_silence(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

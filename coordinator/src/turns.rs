@@ -65,7 +65,7 @@ impl Turns {
         })
     }
 
-    /// True if no turn is held or waited for.
+    /// Returns whether no turn is held or waited for.
     #[cfg(test)]
     pub(crate) fn are_idle(&self) -> bool {
         self.places.is_idle()
@@ -104,7 +104,7 @@ mod tests {
         Who::Named(name.into())
     }
 
-    /// What a future comes to, if it need not wait.
+    /// The output of a future, if it need not wait.
     async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
@@ -132,7 +132,7 @@ mod tests {
         let mut last = Box::pin(turns.take(who("three")));
         assert!(now(last.as_mut()).await.is_none());
         assert_eq!(turns.take(who("four")).await.unwrap_err(), Full::OfAll(5));
-        // Who goes away leaves its place, and gives its turn to the next.
+        // An abandoned request leaves its place, and passes its turn to the next one.
         drop(third);
         drop(first);
         let last = now(last.as_mut()).await.unwrap().unwrap();

@@ -59,7 +59,7 @@ impl Context {
         }
     }
 
-    /// True if answers are written for programs.
+    /// Returns whether answers are written for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }

@@ -15,7 +15,7 @@ use crate::{exit::Exit, failure::Failure};
 #[derive(Debug)]
 pub(crate) struct Declaration {
     pub(crate) spec: v1::WorkloadSpec,
-    /// True if the file does not set the number of instances: the present number of a declared workload is kept.
+    /// Whether the file does not set the number of instances: the present number of a declared workload is kept.
     pub(crate) keep_replicas: bool,
 }
 

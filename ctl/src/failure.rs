@@ -127,7 +127,7 @@ impl Failure {
         }
     }
 
-    /// True if the requested object does not exist.
+    /// Returns whether the requested object does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(
             self,
@@ -227,9 +227,9 @@ fn unreachable(message: String, address: &str, lacks: Lacks) -> Failure {
 const NEW_CREDENTIALS: &str = "get new credentials, because `wynectl context renew` requires valid ones: `wynectl operator create` by an admin, or \
      `wyneos-coordinator admin` on the coordinator's host; then `wynectl context add`";
 
-/// True if the status was created on this side because the connection failed: a server's status has no source. A stream
-/// that is cut off at a frame's end appears to have ended without a status, which becomes UNKNOWN; a coordinator never
-/// sends that code.
+/// Returns whether the status was created on this side because the connection failed: a server's status has no source.
+/// A stream that is cut off at a frame's end appears to have ended without a status, which becomes UNKNOWN; a
+/// coordinator never sends that code.
 pub(crate) fn is_transport(status: &Status) -> bool {
     status.source().is_some() || status.code() == Code::Unknown
 }

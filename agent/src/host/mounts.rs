@@ -78,15 +78,15 @@ impl Mount {
         })
     }
 
-    /// True if it is backed by a block device, or manages devices itself and shows a made-up one; the overlay is a
-    /// container's root. A read-only file system cannot fill, and squashfs and ISO images are always full.
+    /// Returns whether it is backed by a block device, or manages devices itself and shows a made-up one; the overlay
+    /// is a container's root. A read-only file system cannot fill, and squashfs and ISO images are always full.
     fn is_storage(&self) -> bool {
         let own_devices = matches!(self.fs_type.as_str(), "btrfs" | "zfs" | "bcachefs");
         let container_root = self.fs_type == "overlay" && self.point == Path::new("/");
         !self.read_only && !self.may_hang() && (!self.device.starts_with("0:") || own_devices || container_root)
     }
 
-    /// True if a query may block. An automount point is included: a query would mount it, and keep it mounted.
+    /// Returns whether a query may block. An automount point is included: a query would mount it, and keep it mounted.
     fn may_hang(&self) -> bool {
         const REMOTE: [&str; 17] = [
             "9p",
@@ -111,8 +111,8 @@ impl Mount {
         name.starts_with("nfs") || name.starts_with("fuse") || REMOTE.contains(&name)
     }
 
-    /// True if its mount point leads to it through nothing that may hang: it does not if something else is mounted over
-    /// it or over a directory on the path.
+    /// Returns whether its mount point leads to it through nothing that may hang: it does not if something else is
+    /// mounted over it or over a directory on the path.
     fn is_reachable(&self, mounts: &[Mount]) -> bool {
         let mut child = None;
         let mut mount = self;
@@ -140,7 +140,7 @@ impl Mount {
         false
     }
 
-    /// True if it is mounted on the other's root, or beside it on a directory in the other's path.
+    /// Returns whether it is mounted on the other's root, or beside it on a directory in the other's path.
     fn covers(&self, other: &Mount) -> bool {
         if self.id == other.id {
             return false;

@@ -148,7 +148,7 @@ impl Begun {
         state.written.begun.union(&state.written.buried).copied().collect()
     }
 
-    /// Whether an instance was lost, and nothing of it is left.
+    /// Returns whether an instance was lost, and nothing of it is left.
     pub(super) fn is_buried(&self, id: AssignmentId) -> bool {
         held(&self.state).written.buried.contains(&id)
     }
@@ -168,7 +168,7 @@ impl Begun {
         self.save()
     }
 
-    /// Whether an instance may have been begun, before the coordinator has reported anything.
+    /// Returns whether an instance may have been begun, before the coordinator has reported anything.
     pub(super) fn may_have(&self, id: AssignmentId) -> bool {
         let state = held(&self.state);
         let presumed = state.written.presumed.is_some_and(|(_, below)| id < below);

@@ -128,9 +128,9 @@ struct Remains {
     reason: String,
     complete: bool,
     unknown: bool,
-    /// True if it was not told to end, and had not ended.
+    /// Whether it was not told to end, and had not ended.
     was_wanted: bool,
-    /// True if its host interrupted it, as far as is known.
+    /// Whether its host interrupted it, as far as is known.
     cut_off: bool,
 }
 

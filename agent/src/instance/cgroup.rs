@@ -130,7 +130,7 @@ impl Groups {
         }
     }
 
-    /// Creates the agent's group. Its total weight equals the host's CPUs, which is the maximum of their reservations.
+    /// Creates the agent's group. The total weight equals the host's CPUs, which is the maximum of their reservations.
     fn prepare(&self, root: &Group, below: &str, cpus: u32) -> io::Result<()> {
         let mut group = root.clone();
         group.delegate()?;
@@ -179,7 +179,7 @@ impl Group {
         Group { directories, ..*self }
     }
 
-    /// Its directories, each once.
+    /// Directories of the group, each once.
     fn each(&self) -> &[PathBuf] {
         match self.version {
             Version::V1 => &self.directories,

@@ -72,28 +72,28 @@ pub(super) struct Wanted {
 /// The task that manages one instance.
 pub(super) struct Attendance {
     pub(super) id: AssignmentId,
-    /// Its directory, through which alone all operations on it are done.
+    /// Directory of the instance, through which alone all operations on it are done.
     pub(super) located: Located,
     /// The directory of all instances.
     pub(super) directory: PathBuf,
     /// The list of begun instances.
     pub(super) list: Arc<Begun>,
-    /// True if an earlier agent had begun it, or may have: its missing parts were lost.
+    /// Whether an earlier agent had begun it, or may have: its missing parts were lost.
     pub(super) begun: bool,
     /// Whether the lease of the instance is watched.
     pub(super) singleton: bool,
     /// The grace period of the program.
     pub(super) grace: Duration,
-    /// True if it runs once; unknown if its order cannot be read.
+    /// Whether it runs once; unknown if its order cannot be read.
     pub(super) batch: Option<bool>,
-    /// True if it has its own namespaces, by which the kernel ends it; unknown if its order cannot be read.
+    /// Whether it has its own namespaces, by which the kernel ends it; unknown if its order cannot be read.
     pub(super) contained: Option<bool>,
     /// The instance's control group, if its name is one of this agent's.
     pub(super) group: Option<Group>,
     pub(super) told: watch::Receiver<Wanted>,
-    /// True once the coordinator has welcomed this agent.
+    /// Whether the coordinator has welcomed this agent.
     pub(super) welcomed: watch::Receiver<bool>,
-    /// True once a coordinator refused this agent.
+    /// Whether a coordinator refused this agent.
     pub(super) refused: watch::Receiver<bool>,
     /// Time from which it is started again without a coordinator, if its host ended it; `None` for never.
     pub(super) alone_from: Option<Instant>,
@@ -170,9 +170,9 @@ pub(super) struct Reach {
 /// Known state of an instance's supervisor.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// True once it has sent something to this agent.
+    /// Whether it has sent something to this agent.
     pub(super) heard: AtomicBool,
-    /// True while a connection to it is being made: if that takes long, the disk delays it.
+    /// Whether a connection to it is being made: if that takes long, the disk delays it.
     pub(super) connecting: AtomicBool,
     /// The process that answered last.
     process: Mutex<Option<Incumbent>>,
@@ -356,7 +356,7 @@ async fn converse(attendance: &mut Attendance, reach: &Reach) {
                 if !over(attendance, why).await {
                     return;
                 }
-                // Its own agent has started it again.
+                // The supervisor's own agent has started it again.
                 (outage, last) = (Outage::new(), None);
                 again = match attendance.kept_status().await {
                     Kept::Read(status) => Some(status),
@@ -522,8 +522,8 @@ pub(super) async fn connect(reach: &Reach) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether a process waits for its host: for a processor, or for a disk. A process that was stopped, or waits for
-/// something else, does not.
+/// Returns whether a process waits for its host: for a processor, or for a disk. A process that was stopped, or waits
+/// for something else, does not.
 fn is_held_up(pid: i32) -> bool {
     namespace::state(pid).is_ok_and(|(state, _)| matches!(state, 'R' | 'D'))
 }

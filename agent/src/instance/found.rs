@@ -40,7 +40,7 @@ pub(super) struct Look {
     pub(super) order: Option<Order>,
     pub(super) status: Status,
     pub(super) left: Left,
-    /// True if it may have been begun: according to the list, or because this is a copy of a directory in which it was
+    /// Whether it may have been begun: according to the list, or because this is a copy of a directory in which it was
     /// about to be.
     pub(super) begun: bool,
 }
@@ -64,7 +64,7 @@ pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
         }
     };
     let begun = match home.unbegun_of(directory) {
-        // Its agent, or its supervisor, ended before it was begun.
+        // The agent, or the supervisor, ended before the instance was begun.
         Begins::NotYet => false,
         Begins::Unsaid => begun,
         Begins::Copied => true,
@@ -136,9 +136,9 @@ fn gone(before: Status, now: WallTime, why: Option<String>) -> Status {
     }
 }
 
-/// Whether a program was, or may have been, started: the first status is durable before any program starts, and its
-/// working directory is created before. The files of a supervisor alone prove nothing: its agent, or it, may have ended
-/// before.
+/// Returns whether a program was, or may have been, started: the first status is durable before any program starts, and
+/// its working directory is created before. The files of a supervisor alone prove nothing: its agent, or it, may have
+/// ended before.
 pub(super) fn was_started(home: &Home) -> bool {
     let signs = [home.status(), home.work()];
     // A file that cannot be examined counts as present.

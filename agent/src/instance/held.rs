@@ -203,7 +203,7 @@ impl Located {
         }
     }
 
-    /// Whether it is certain that the directory is not in its place.
+    /// Returns whether it is certain that the directory is not in its place.
     pub(super) fn is_gone(&self) -> bool {
         self.enter().is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
@@ -221,7 +221,7 @@ fn misplaced(name: &Path) -> io::Error {
 pub(super) struct Above {
     directory: File,
     own: PathBuf,
-    /// Its name when the instance was begun; `None` for a root.
+    /// Name of the directory when the instance was begun; `None` for a root.
     name: Option<PathBuf>,
 }
 
@@ -239,10 +239,10 @@ impl Above {
         Ok(Place::of(&found))
     }
 
-    /// Whether another directory has its name at its place by now: it was replaced, or something is mounted over it. A
-    /// renamed directory is still in its place.
+    /// Returns whether another directory has its name at its place by now: it was replaced, or something is mounted
+    /// over it. A renamed directory is still in its place.
     ///
-    /// That cannot be examined.
+    /// The name cannot be examined.
     pub(super) fn is_covered(&self) -> io::Result<bool> {
         let Some(name) = &self.name else { return Ok(false) };
         let own = Place::of(&self.directory.metadata()?);

@@ -1,6 +1,6 @@
 //! The end of an instance that was begun and is no longer found.
 //!
-//! Its supervisor may be alive, with a directory that was renamed or removed. It detects this within seconds and ends;
+//! The supervisor may be alive, with a directory that was renamed or removed. It detects this within seconds and ends;
 //! the instance is not reported as ended before.
 
 use std::{path::Path, time::Duration};
@@ -117,7 +117,7 @@ fn put_back(id: AssignmentId, directory: &Path, others: &[Astray]) -> Option<Loc
     let other = others.iter().find(|other| holds(other.process.pid(), own))?;
     Some(match Held::open(&directory.join(id.to_string()), Some(other.place)) {
         Ok(held) => Located::of(id, &held),
-        // Its supervisor has detected that, too.
+        // The supervisor has detected that, too.
         Err(_) => Located::nowhere(directory, id),
     })
 }

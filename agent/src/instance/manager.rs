@@ -42,14 +42,14 @@ use wyneos_core::{
 use crate::driver::ToAgent;
 
 struct Known {
-    /// Its allocated ports.
+    /// Allocated ports of the instance.
     ports: Vec<u16>,
     /// The ports that its declaration fixes.
     fixed: Vec<FixedPort>,
     wanted: watch::Sender<Wanted>,
-    /// Its directory, which may have a name other than its own; empty while it is not on the disk.
+    /// Directory of the instance, which may have a name other than its own; empty while it is not on the disk.
     whereabouts: Whereabouts,
-    /// True if the instances' thread works on it, or will.
+    /// Whether the instances' thread works on it, or will.
     kept: bool,
 }
 
@@ -76,9 +76,9 @@ pub(crate) struct Instances {
     ephemeral: bool,
     driver: mpsc::Sender<ToAgent>,
     known: BTreeMap<AssignmentId, Known>,
-    /// True once the coordinator has welcomed this agent.
+    /// Whether the coordinator has welcomed this agent.
     welcomed: watch::Sender<bool>,
-    /// True once a coordinator has refused this agent: nothing is started without one.
+    /// Whether a coordinator has refused this agent: nothing is started without one.
     refused: watch::Sender<bool>,
     /// Start time of this agent.
     began: Instant,

@@ -79,7 +79,7 @@ struct Order {
     assigned: Assigned,
     /// The allocated ports.
     ports: Vec<u16>,
-    /// True if it ends when its agent does: for clusters on one machine that leave nothing behind.
+    /// Whether it ends when its agent does: for clusters on one machine that leave nothing behind.
     ephemeral: bool,
     node: String,
     /// The node that it was assigned to; `None` in orders of earlier versions.
@@ -90,7 +90,7 @@ struct Order {
     /// Address at which others reach it; in orders of earlier versions, the address of their checks.
     #[serde(default = "loopback")]
     address: String,
-    /// True if it has its own namespaces, by which the kernel ends all of it.
+    /// Whether it has its own namespaces, by which the kernel ends all of it.
     #[serde(default)]
     contained: bool,
 }
@@ -292,8 +292,8 @@ impl Home {
         }
     }
 
-    /// Whether the directory is a copy of the one in which an instance was begun, and contains its state at the time of
-    /// the copy.
+    /// Returns whether the directory is a copy of the one in which an instance was begun, and contains its state at the
+    /// time of the copy.
     fn is_copy(&self) -> bool {
         match Kept::<namespace::First>::read(&self.first()) {
             Kept::Read(first) => first.is_of_another(&self.0),

@@ -177,13 +177,13 @@ impl First {
         })
     }
 
-    /// True if its file was written in this very directory.
+    /// Returns whether its file was written in this very directory.
     pub(super) fn is_of(&self, directory: &Path) -> bool {
         Place::at(directory).is_ok_and(|place| place == self.place)
     }
 
-    /// True if its file was copied from another directory. Only by the directory's number: devices have others after
-    /// the host's next boot.
+    /// Returns whether its file was copied from another directory. Only by the directory's number: devices have others
+    /// after the host's next boot.
     pub(super) fn is_of_another(&self, directory: &Path) -> bool {
         let number = self.place.number();
         number != 0 && Place::at(directory).is_ok_and(|own| own.number() != number)
@@ -194,8 +194,8 @@ impl First {
         self.pid
     }
 
-    /// Whether it exists, possibly with others of its namespaces. A zombie counts as gone: everything else ended before
-    /// it.
+    /// Returns whether it exists, possibly with others of its namespaces. A zombie counts as gone: everything else
+    /// ended before it.
     pub(super) fn is_there(&self) -> bool {
         let same_start = boot().is_ok_and(|boot| boot == self.boot);
         same_start

@@ -52,7 +52,7 @@ pub(super) struct Beginning {
     pub(super) attendance: Attendance,
     /// Receives the location of its directory.
     pub(super) whereabouts: Whereabouts,
-    /// Its place in the queue.
+    /// Place of the instance in the queue.
     pub(super) turn: OwnedSemaphorePermit,
 }
 
@@ -132,7 +132,7 @@ struct Worker {
     begun: Arc<Begun>,
     disk: Disk,
     remover: Remover,
-    /// True if the last write of the list of begun instances failed.
+    /// Whether the last write of the list of begun instances failed.
     unlisted: bool,
 }
 

@@ -29,9 +29,9 @@ mod tests;
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) located: Located,
-    /// True if its name is the instance's id. Any other name was given to it by someone.
+    /// Whether its name is the instance's id. Any other name was given to it by someone.
     pub(super) own: bool,
-    /// True if a live supervisor holds its lock.
+    /// Whether a live supervisor holds its lock.
     pub(super) held: bool,
 }
 
@@ -184,14 +184,14 @@ pub(super) fn supervisors_of(directory: &Path, id: AssignmentId) -> Vec<i32> {
 /// The data in a supervisor's command line.
 struct Supervised {
     home: PathBuf,
-    /// True if it holds the directory of all instances open.
+    /// Whether it holds the directory of all instances open.
     holds: bool,
-    /// Its instance's directory, and the node that the instance was assigned to; unknown for one of an earlier version.
+    /// Directory of the instance, and the node that it was assigned to; unknown for a supervisor of an earlier version.
     place: Option<Directory>,
     node: Option<NodeId>,
 }
 
-/// Whether a process is a supervisor of any instance.
+/// Returns whether a process is a supervisor of any instance.
 pub(super) fn is_supervisor(pid: i32) -> bool {
     supervises(pid).is_some()
 }

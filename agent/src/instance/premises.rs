@@ -68,7 +68,7 @@ impl Incumbent {
         self.pid.as_raw_pid()
     }
 
-    /// True while this very process exists and is not a zombie.
+    /// Returns whether this very process exists and is not a zombie.
     pub(super) fn lives(self) -> bool {
         start_of(self.pid()).is_ok_and(|start| start == self.start)
     }
@@ -131,15 +131,15 @@ pub(super) fn holder(home: &Home) -> io::Result<Holder> {
     let text = String::from_utf8_lossy(&text[..read]);
     let holder = Incumbent::parse(&text).filter(|one| one.lives());
     match holder.or_else(|| listed(&lock.metadata().ok()?)) {
-        // Its lock is linked to here, and is not a lock of this directory.
+        // The process's lock is linked to here, and is not a lock of this directory.
         Some(process) if is_elsewhere(process, home) => Ok(Holder::Nobody),
         holder => Ok(Holder::Supervisor(holder)),
     }
 }
 
-/// Whether a process lives and does not hold this directory open, as its supervisor would: the lock and the socket of
-/// another directory appear in this one if it was made of hard links to that one's files. False if that cannot be
-/// determined, and for supervisors of earlier versions, which may hold none.
+/// Returns whether a process lives and does not hold this directory open, as its supervisor would: the lock and the
+/// socket of another directory appear in this one if it was made of hard links to that one's files. False if that
+/// cannot be determined, and for supervisors of earlier versions, which may hold none.
 pub(super) fn is_elsewhere(process: Incumbent, home: &Home) -> bool {
     let pid = process.pid();
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -199,7 +199,7 @@ pub(super) fn holder_by_process(id: AssignmentId, place: Place) -> Holder {
     }
 }
 
-/// Whether a process holds a directory open.
+/// Returns whether a process holds a directory open.
 pub(super) fn holds(pid: i32, place: Place) -> bool {
     let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     held.into_iter()
@@ -207,7 +207,7 @@ pub(super) fn holds(pid: i32, place: Place) -> bool {
 }
 
 /// The supervisor of the instance of which this directory is a copy, according to the lock that was copied with it: it
-/// lives, and holds another directory. Its program may be the one recorded here, and has not ended by anything that is
+/// lives, and holds another directory. The program may be the one recorded here, and has not ended by anything that is
 /// known of this directory.
 pub(super) fn original(home: &Home) -> Option<Incumbent> {
     let text = files::read_text(&home.lock(), LOCK).ok()?;
@@ -232,7 +232,7 @@ pub(super) enum Lost {
     Removed,
     /// Another supervisor holds it.
     Taken,
-    /// Its name refers to another directory, or none, so that the instance cannot be found.
+    /// The directory's name refers to another one, or none, so that the instance cannot be found.
     Renamed,
     /// The name of the directory of all instances refers elsewhere.
     Covered,
@@ -314,8 +314,8 @@ impl Premises {
         self.above.name_of(self.place)
     }
 
-    /// True while no other directory has this one's name among those of all instances: objects that are named after it
-    /// (control groups) then belong to this instance.
+    /// Returns whether no other directory has this one's name among those of all instances: objects that are named
+    /// after it (control groups) then belong to this instance.
     pub(super) fn has_its_name(&self) -> bool {
         match self.above.own_place() {
             Ok(place) => place == self.place,
@@ -370,8 +370,8 @@ impl Premises {
         }
     }
 
-    /// Whether its name, wherever all instances are now, refers to another directory, or none; or the name of all of
-    /// them to another directory. A directory that cannot be examined counts as unchanged.
+    /// Returns whether its name, wherever all instances are now, refers to another directory, or none; or the name of
+    /// all of them to another directory. A directory that cannot be examined counts as unchanged.
     fn is_astray(&self) -> Option<Lost> {
         let renamed = match self.above.own_place() {
             Ok(place) => place != self.place,

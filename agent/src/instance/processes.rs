@@ -34,7 +34,8 @@ pub(super) fn all() -> Vec<(i32, i32)> {
         .collect()
 }
 
-/// Whether other threads of a process are alive though its first one has ended: it appears as a zombie, and is not one.
+/// Returns whether other threads of a process are alive though its first one has ended: it appears as a zombie, and is
+/// not one.
 fn has_threads(pid: i32) -> bool {
     threads(pid).count() > 1
 }
@@ -100,7 +101,7 @@ impl Mark {
         }
     }
 
-    /// Whether an environment, as in `/proc`, contains the mark.
+    /// Returns whether an environment, as in `/proc`, contains the mark.
     fn is_in(&self, environment: &[u8]) -> bool {
         let entries = || environment.split(|byte| *byte == 0);
         let has = |mark: &String| entries().any(|entry| entry == mark.as_bytes());

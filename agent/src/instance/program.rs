@@ -90,7 +90,7 @@ struct Output {
     writer: Option<logs::Writer>,
     under_way: Option<JoinHandle<logs::Writer>>,
     waiting: Vec<u8>,
-    /// True if the disk did not accept a write in time, and has not yet.
+    /// Whether the disk did not accept a write in time, and has not yet.
     stalled: bool,
     /// Bytes that were lost meanwhile.
     lost: u64,
@@ -157,7 +157,7 @@ impl Output {
     }
 }
 
-/// The last line of a program of which no process is left. Its output is read meanwhile, if no other process holds the
+/// The last line of a program of which no process is left. The output is read meanwhile, if no other process holds the
 /// pipe open.
 pub(super) async fn last_line(mut last: watch::Receiver<LastLine>) -> String {
     drop(timeout(READING, async { while last.changed().await.is_ok() {} }).await);

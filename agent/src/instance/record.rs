@@ -1,4 +1,4 @@
-//! Recording an instance's status. Its end is on the disk before an agent is informed, and is not lost with its
+//! Recording an instance's status. The end is on the disk before an agent is informed, and is not lost with its
 //! supervisor; other changes are reported immediately and written afterwards, since a power loss of the host ends the
 //! instance anyway.
 

@@ -31,7 +31,7 @@ const UNREMOVABLE: &str = ".unremovable-";
 /// Number of names that are tried for one directory: more are needed only if as many removals of its name failed.
 const NAMES: u32 = 1_000;
 
-/// Whether a directory among those of instances is no longer an instance's.
+/// Returns whether a directory among those of instances is no longer an instance's.
 pub(super) fn is_removed(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(REMOVED.as_bytes()) || name.starts_with(UNREMOVABLE.as_bytes())

@@ -38,7 +38,7 @@ pub(crate) struct Check {
     program: Vec<OsString>,
 }
 
-/// Runs a check's program. Its exit status becomes this process's: 128 plus the number of a signal that ended it, as in
+/// Runs a check's program. The exit status becomes this process's: 128 plus the number of a signal that ended it, as in
 /// shells.
 ///
 /// The program may run while standard input is open. When that is closed, or the program has ended, everything that it

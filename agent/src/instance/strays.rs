@@ -50,7 +50,7 @@ fn user_of(home: Option<&Home>) -> Option<u32> {
     }
 }
 
-/// Whether one of a process's user ids is this one: a program that changes its effective id keeps another.
+/// Returns whether one of a process's user ids is this one: a program that changes its effective id keeps another.
 /// proc_pid_status(5), `Uid`.
 fn has_user(pid: i32, user: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -59,7 +59,7 @@ fn has_user(pid: i32, user: u32) -> bool {
     ids.split_whitespace().any(|id| id.parse() == Ok(user))
 }
 
-/// Whether a process descends from a live supervisor, which is responsible for it.
+/// Returns whether a process descends from a live supervisor, which is responsible for it.
 fn is_supervised(pid: i32, parents: &BTreeMap<i32, i32>) -> bool {
     let mut seen = std::collections::BTreeSet::new();
     let mut next = Some(pid);

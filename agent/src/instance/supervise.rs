@@ -69,7 +69,7 @@ pub(crate) struct Supervise {
     /// The node that the instance was assigned to.
     #[arg(long)]
     node: Option<NodeId>,
-    /// True if its host ended it, and its agent starts it again without a coordinator.
+    /// Whether its host ended it, and its agent starts it again without a coordinator.
     #[arg(long)]
     again: bool,
 }
@@ -120,9 +120,9 @@ struct Process {
     deadline: Deadline,
     /// The program's process, while it exists.
     main: Option<Pid>,
-    /// True while it is not known whether the program runs.
+    /// Whether the start of the program is still unconfirmed.
     starting: bool,
-    /// Its exit in the meantime.
+    /// Exit of the program in the meantime.
     early: Option<Exit>,
     /// Runners of checks' programs.
     checking: HashMap<Pid, Checking>,
@@ -536,7 +536,7 @@ impl Process {
 }
 
 impl Process {
-    /// Checks whether the kernel has killed its processes for lack of memory since the last check. Its first process
+    /// Checks whether the kernel has killed its processes for lack of memory since the last check. The first process
     /// may continue without them.
     fn look_for_kills(&mut self) {
         let Some(group) = &self.order.group else { return };

@@ -35,7 +35,7 @@ pub(super) struct Tag {
 impl Tag {
     /// Starts a process with a tag; `name` identifies the run in the program's environment.
     ///
-    /// Those of `start`.
+    /// Errors of `start`.
     pub(super) fn start<T>(name: &str, start: impl FnOnce() -> io::Result<T>) -> io::Result<(Tag, T)> {
         let own = File::open(OWN)?;
         let made = unshare(CloneFlags::CLONE_NEWUTS).is_ok();

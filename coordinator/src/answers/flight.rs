@@ -138,7 +138,7 @@ impl Flight {
         }
     }
 
-    /// Whether more bytes may be handed over; if not, `waker` is woken once they may.
+    /// Returns whether more bytes may be handed over; if not, `waker` is woken once they may.
     pub(super) fn has_room(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
         self.in_flight.load(Ordering::Acquire) < WINDOW

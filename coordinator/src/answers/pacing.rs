@@ -96,7 +96,7 @@ impl PacedBody {
         }
     }
 
-    /// Whether the answer has reached its time limit.
+    /// Returns whether the answer has reached its time limit.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let Some(until) = self.flight.until() else { return false };
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));

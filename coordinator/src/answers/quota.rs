@@ -82,7 +82,7 @@ impl Quota {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if no units are in use.
+    /// Returns whether no units are in use.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.held().all == 0

@@ -244,7 +244,8 @@ impl Log {
         Ok(is_other.then_some(Loss::Replaced(known.entry.0)))
     }
 
-    /// Whether the entry that the store remembers is the one with that number; `None` if there is no such entry.
+    /// Returns whether the entry that the store remembers is the one with that number; `None` if there is no such
+    /// entry.
     fn entry_known(&self, known: &Known) -> Result<Option<bool>, StoreError> {
         let (number, chain) = known.entry;
         let there = self.shared.read(number, 1)?.pop();
@@ -364,7 +365,7 @@ impl Log {
         Ok(Some(late))
     }
 
-    /// True while an intent has no outcome.
+    /// Returns whether an intent has no outcome.
     pub(super) fn is_open(&self, intent: u64) -> bool {
         self.open.contains(&intent)
     }
@@ -403,7 +404,7 @@ fn outcome_of(intent: &v1::AuditRecord, code: u32, reason: &str) -> v1::AuditRec
     }
 }
 
-/// Creates an audit from a backup, in a directory that has none. Its entries were verified.
+/// Creates an audit from a backup, in a directory that has none. The entries were verified.
 pub(crate) fn import(data_dir: &Path) -> Result<Grouped<v1::AuditEntry>, StoreError> {
     let file = File::open(data_dir.join(FILE), Kind::Audit)?;
     file.write(|transaction| {

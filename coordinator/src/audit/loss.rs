@@ -43,7 +43,7 @@ impl Loss {
         }
     }
 
-    /// The entry that reports the loss; `kept` is the new name of a replaced audit. Its number must be above
+    /// The entry that reports the loss; `kept` is the new name of a replaced audit. The number must be above
     /// `known.newest`.
     pub(super) fn record(self, known: &Known, kept: Option<&str>) -> v1::AuditRecord {
         let kept = kept.map_or(String::new(), |name| format!(", which is kept as {name}"));

@@ -138,8 +138,8 @@ fn start_audit(
     })
 }
 
-/// Whether an intent of a step of the CA's replacement was carried out, by the intent of the newest step. Earlier steps
-/// are not recorded.
+/// Returns whether an intent of a step of the CA's replacement was carried out, by the intent of the newest step.
+/// Earlier steps are not recorded.
 pub(super) fn was_taken(newest: u64, intent: u64) -> Option<bool> {
     (intent >= newest).then_some(intent == newest)
 }

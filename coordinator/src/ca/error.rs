@@ -26,7 +26,7 @@ pub(crate) enum CaError {
     Exposed {
         /// The path.
         path: PathBuf,
-        /// Its permissions.
+        /// Permissions of the directory.
         mode: u32,
     },
     /// The state is invalid.

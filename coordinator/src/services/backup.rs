@@ -41,7 +41,7 @@ pub(crate) struct Backups {
     pub(crate) secret: [u8; 32],
     /// Permits one backup at a time.
     pub(crate) one: Arc<Semaphore>,
-    /// True once the coordinator is stopping, which ends a backup.
+    /// Whether the coordinator is stopping, which ends a backup.
     pub(crate) stopping: watch::Receiver<bool>,
 }
 

@@ -30,7 +30,7 @@ struct Watcher {
     next: u64,
     /// Events read from the store, to be sent before live ones.
     kept: Option<Message>,
-    /// True while the store may contain events that were not read.
+    /// Whether the store may contain events that were not read.
     behind: bool,
     _permit: Taken,
 }

@@ -65,7 +65,7 @@ pub(crate) struct Services {
     pub(crate) plans: Arc<Turns>,
     /// Reads of the store and of the audit in progress, and their permits.
     pub(crate) reads: Arc<Reads>,
-    /// True once the coordinator is stopping, which ends streams.
+    /// Whether the coordinator is stopping, which ends streams.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) config: Arc<Config>,
     /// Durable tokens and operators.

@@ -20,7 +20,7 @@ impl<'a> Scan<'a> {
         Scan { still, events, bytes }
     }
 
-    /// Whether the next event is examined; if not, the limit is reached.
+    /// Returns whether the next event is examined; if not, the limit is reached.
     pub(super) fn takes(&mut self, next: &KeptEvent<'_>) -> bool {
         if self.still.is_over() || self.events == 0 {
             return false;

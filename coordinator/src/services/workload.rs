@@ -145,7 +145,7 @@ fn causes(
 /// The history of a workload, or of one of its instances.
 #[derive(Default)]
 struct Happened {
-    /// True if there are events about it.
+    /// Whether there are events about it.
     any: bool,
     decisions: Vec<Arc<Decision>>,
     causes: Vec<Arc<Decision>>,
@@ -209,7 +209,7 @@ fn user(view: &View, row: &AssignmentRow, node: Option<&Arc<NodeRow>>) -> String
     }
 }
 
-/// Whether a caller sees quotes of an instance's log: only those who may read it see its last line.
+/// Returns whether a caller sees quotes of an instance's log: only those who may read it see its last line.
 fn quotes(caller: &Caller) -> Values {
     match sees_environment(caller.role) {
         true => Values::Shown,
@@ -319,7 +319,7 @@ struct AssignmentWatcher {
     views: watch::Receiver<Arc<Work>>,
     workload: String,
     values: Values,
-    /// True once all instances were sent.
+    /// Whether all instances were sent.
     told: bool,
     stopping: watch::Receiver<bool>,
     _permit: Taken,

@@ -184,7 +184,7 @@ fn insert(transaction: &redb::WriteTransaction, record: &Record) -> Result<(), F
                 transaction.open_table(EVENTS_OF_WORK)?.insert(key, ())?;
             }
         }
-        // Those are stored elsewhere.
+        // These records are stored elsewhere.
         Record::File(..) | Record::Audit(_) | Record::Snapshot(..) => {}
     }
     Ok(())

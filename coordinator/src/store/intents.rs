@@ -27,12 +27,12 @@ pub(crate) struct CarriedOut {
     intents: BTreeSet<u64>,
     /// The intent above which the state has all that were carried out, or has none.
     newest: u64,
-    /// True if the state was put back: intents above `newest` are unknown.
+    /// Whether the state was put back: intents above `newest` are unknown.
     is_set_back: bool,
 }
 
 impl CarriedOut {
-    /// Whether an intent was carried out; `None` for one from before the record.
+    /// Returns whether an intent was carried out; `None` for one from before the record.
     pub(crate) fn tell(&self, intent: u64) -> Option<bool> {
         let is_told = intent >= self.from && !(self.is_set_back && intent > self.newest);
         is_told.then(|| self.intents.contains(&intent))

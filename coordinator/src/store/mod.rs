@@ -48,7 +48,7 @@ pub(crate) enum StoreError {
         /// A description of its contents.
         reason: String,
     },
-    /// Its contents are invalid.
+    /// The file has invalid contents.
     #[error("{}: {reason}; restore the file from a backup", .path.display())]
     Corrupt {
         /// The file.
@@ -99,13 +99,13 @@ impl StoreError {
 /// A sealed snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SealedSnapshot {
-    /// Its seal.
+    /// Seal of the snapshot.
     pub(crate) seal: Arc<Seal>,
     /// Time at which it was made.
     pub(crate) time: WallTime,
     /// The cluster's running time up to then, across restarts of the coordinator.
     pub(crate) lived: Duration,
-    /// Its canonical bytes.
+    /// Canonical bytes of the snapshot.
     pub(crate) bytes: Bytes,
 }
 

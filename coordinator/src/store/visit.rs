@@ -38,7 +38,7 @@ impl Along {
 /// A retained event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptEvent<'a> {
-    /// Its number.
+    /// Number of the event.
     pub(crate) sequence: u64,
     /// JSON of an [`Event`].
     pub(super) json: &'a [u8],
@@ -57,8 +57,8 @@ impl KeptEvent<'_> {
         self.json.len()
     }
 
-    /// Whether its body is of that kind, without allocating memory for the rest. [`KeptEvent::decode`] reports invalid
-    /// records.
+    /// Returns whether its body is of that kind, without allocating memory for the rest. [`KeptEvent::decode`] reports
+    /// invalid records.
     pub(crate) fn is(&self, kind: &str) -> bool {
         serde_json::from_slice(self.json).map_or(true, |skimmed: Skimmed<'_>| skimmed.body.contains_key(kind))
     }

@@ -26,7 +26,7 @@ enum Settled {
     Failed(String),
 }
 
-/// Whether a change to this revision is complete, given the number of healthy canaries.
+/// Returns whether a change to this revision is complete, given the number of healthy canaries.
 fn settled(workload: &v1::Workload, revision: u64, canary: u32, canaries: u32) -> Settled {
     // A failure remains on record even when all instances are healthy again.
     if workload.failed_revision == revision {

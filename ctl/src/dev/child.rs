@@ -44,7 +44,7 @@ pub(super) struct Plan {
     pub(super) name: String,
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
-    /// Its `data_dir`, which contains its log.
+    /// The `data_dir` of the process, which contains its log.
     pub(super) directory: PathBuf,
 }
 
@@ -207,7 +207,7 @@ impl Child {
         }
     }
 
-    /// Its pid, while no other process can have it.
+    /// The pid of the process, while no other process can have it.
     fn running(&self) -> Option<Pid> {
         self.pid.filter(|_| self.exited.borrow().is_none())
     }

@@ -19,7 +19,7 @@ use crate::text;
 /// State of the cluster for its observers.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// True once all running agents were online.
+    /// Whether all running agents were online.
     pub(super) up: Cell<bool>,
     /// Number of running agents.
     pub(super) agents: Cell<usize>,

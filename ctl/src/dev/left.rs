@@ -47,7 +47,7 @@ pub(super) async fn ended(directory: &Path, stop: &mut Stop) {
         () = stop.requested() => {}
     }
     for pid in supervisors(directory) {
-        // The process may end by itself at this moment. Its program ends with it.
+        // The process may end by itself at this moment. The program ends with it.
         let _ = kill_process(pid, Signal::KILL);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn keep_raw() {
     RAW.store(true, Ordering::Relaxed);
 }
 
-/// True if text is written to `output` unchanged.
+/// Returns whether text is written to `output` unchanged.
 pub(crate) fn is_raw(output: &impl IsTerminal) -> bool {
     RAW.load(Ordering::Relaxed) || !output.is_terminal()
 }

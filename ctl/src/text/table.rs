@@ -152,7 +152,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// True when no row was added.
+    /// Returns whether no row was added.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

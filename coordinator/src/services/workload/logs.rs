@@ -34,13 +34,13 @@ pub(super) struct LogReader {
     from: log::From,
     previous: bool,
     follow: bool,
-    /// True if the caller named a slot rather than an instance, and the reader follows the slot.
+    /// Whether the caller named a slot rather than an instance, and the reader follows the slot.
     of_slot: bool,
-    /// True once something was read: a node that does not answer is then waited for.
+    /// Whether something was read: a node that does not answer is then waited for.
     begun: bool,
     /// The last known state of the instance.
     row: Option<Arc<AssignmentRow>>,
-    /// True if the instance is no longer known.
+    /// Whether the instance is no longer known.
     gone: bool,
     /// The next instance that is read, of which the caller has not been informed yet.
     moved: Option<Arc<AssignmentRow>>,
@@ -81,7 +81,7 @@ pub(super) fn before(view: &View, record: &Assignment) -> Option<Arc<AssignmentR
     rows.find(|row| same_slot(row, record)).cloned()
 }
 
-/// Whether an instance that has ended will have a successor.
+/// Returns whether an instance that has ended will have a successor.
 fn is_to_follow(view: &View, record: &Assignment) -> bool {
     let Some(workload) = view
         .workload(&record.workload)
