@@ -1,6 +1,6 @@
-//! The binary against a coordinator that says what the test wants.
+//! Tests of the binary against a coordinator that the test controls.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod fake;

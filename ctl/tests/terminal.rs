@@ -1,4 +1,4 @@
-//! What others named and wrote, on a terminal and in a pipe.
+//! Untrusted names and output, on a terminal and in a pipe.
 #![allow(
     clippy::unwrap_used,
     dead_code,
@@ -59,7 +59,7 @@ fn hostile() -> State {
     }
 }
 
-/// Runs `wynectl` with both outputs on a terminal of its own; what the terminal got.
+/// Runs `wynectl` with both outputs on a pseudo-terminal; returns the terminal's output.
 async fn on_terminal(address: std::net::SocketAddr, line: &str) -> String {
     let program = env!("CARGO_BIN_EXE_wynectl");
     let command = format!("NO_COLOR=1 {program} --address {address} {line}");
@@ -80,7 +80,7 @@ fn is_plain(text: &str) -> bool {
 #[tokio::test]
 async fn no_name_label_or_reason_drives_the_terminal_and_pipes_get_them_as_they_are() {
     let (address, _) = serve(hostile()).await;
-    // The fake coordinator knows its node by its name alone, and wynectl takes that from the command line as it is.
+    // The fake coordinator knows its node only by its name, and wynectl passes that on from the command line unchanged.
     let quoted = format!("'{HOSTILE}'");
     let lines = [
         "nodes",
@@ -109,7 +109,7 @@ async fn no_name_label_or_reason_drives_the_terminal_and_pipes_get_them_as_they_
 #[tokio::test]
 async fn no_error_of_a_server_drives_the_terminal() {
     let (address, _) = serve(hostile()).await;
-    // The server's error repeats what it was asked for.
+    // The server's error repeats the request.
     let shown = on_terminal(address, "cordon \"$(printf 'x\\033[2J\\302\\233')\"").await;
     assert!(shown.contains("no node is"), "{shown:?}");
     assert!(is_plain(&shown), "{shown:?}");

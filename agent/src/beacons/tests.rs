@@ -32,7 +32,7 @@ fn beacons_pass_both_ways_once_a_key_was_handed_over_and_others_do_not() {
     let forged = beacon(A, B, 2);
     assert!(!b.proves(&forged, &sent(&stranger, forged)));
     assert!(!b.proves(&forged, &beacon_out(forged, None)));
-    // Whose key was handed over proves nothing of another one.
+    // A key from one peer proves nothing of another.
     let other = beacon(Uuid([4; 16]), B, 2);
     assert!(!b.proves(&other, &sent(&a, other)));
 }

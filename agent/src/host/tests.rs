@@ -1,4 +1,4 @@
-//! A made-up host under a directory, and the real one.
+//! A simulated host under a directory, and the real one.
 
 use super::facts::machine_id;
 use super::paced::Paced;
@@ -113,7 +113,7 @@ fn two_readings_of_a_made_up_host() {
     ] {
         assert_eq!(value(&second, channel), expected, "{channel:?}");
     }
-    // Disks are asked beside the readings.
+    // Usage of disks is queried in parallel to the readings.
     let mut used = value(&second, Channel::DiskUsed);
     while used.is_none() && start.elapsed() < Duration::from_secs(30) {
         std::thread::yield_now();
@@ -126,7 +126,7 @@ fn two_readings_of_a_made_up_host() {
 fn a_disk_that_does_not_answer_is_not_waited_for() {
     let root = tempfile::tempdir().unwrap();
     let mountinfo = root.path().join("mountinfo");
-    // Whoever opens a pipe waits for its other end.
+    // Opening a pipe blocks until its other end is opened.
     rustix::fs::mkfifoat(rustix::fs::CWD, &mountinfo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
     let usage = Usage::new(mountinfo.clone());
     assert_eq!(usage.used(), None);

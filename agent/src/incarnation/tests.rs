@@ -3,7 +3,7 @@ use tempfile::TempDir;
 
 use super::{next_in as next, *};
 
-/// A start on a host that goes on.
+/// A start within one boot of the host.
 fn count(path: &Path) -> Result<u64, Failure> {
     let start = next(path, Path::new("/nowhere/memory"), Some("life/1".to_owned()), overwrite)?;
     assert!(start.unwritten.is_none());
@@ -34,7 +34,8 @@ fn it_grows_by_one_and_takes_no_more_room() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A write that was cut off anywhere, or left anything in its slot, costs the number that was being written and nothing else.
+    /// A write that was interrupted anywhere, or left any contents in its slot, loses only the number that was being
+    /// written.
     #[test]
     fn a_write_that_was_cut_off_loses_nothing_before_it(
         starts in 1..6u64,
@@ -60,7 +61,7 @@ proptest! {
         prop_assert_eq!(count(&path).unwrap(), number + 1);
     }
 
-    /// What is not a count of starts is never taken for one, nor for a first start.
+    /// A file without a valid count is never taken for one, nor for a first start.
     #[test]
     fn what_cannot_be_read_is_no_first_start(length in 0..2 * SLOT, garbage in proptest::collection::vec(any::<u8>(), 0..64)) {
         let (_directory, path) = place();
@@ -75,12 +76,12 @@ proptest! {
     }
 }
 
-/// A host and its agent's disk, as starts of either go on.
+/// Sequences of starts of a host and its agent.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The agent starts on a disk that takes writes, or does not.
+    /// The agent starts on a disk that accepts writes, or does not.
     Agent(bool),
-    /// The host starts.
+    /// The host boots.
     Host,
 }
 
@@ -144,7 +145,7 @@ fn a_disk_that_takes_no_writes_keeps_no_agent_from_its_work_on_a_host_that_goes_
     assert_eq!(next(&path, &memory, life(), overwrite).unwrap().number, RESERVE + 1);
     assert!(!memory.exists());
     assert_eq!(next(&path, &memory, life(), refuse).unwrap().number, RESERVE + 2);
-    // The host is started again, and nobody knows any more.
+    // The host is rebooted, and the memory is lost.
     fs::remove_file(&memory).unwrap();
     let after = || Some("boot/2".to_owned());
     assert!(matches!(next(&path, &memory, after(), refuse), Err(Failure::Write(_))));
@@ -152,7 +153,7 @@ fn a_disk_that_takes_no_writes_keeps_no_agent_from_its_work_on_a_host_that_goes_
         next(&path, &memory, after(), overwrite).unwrap().number,
         2 * RESERVE + 1
     );
-    // What is remembered and cannot be read is not taken for nothing.
+    // An unreadable memory is not treated as empty.
     fs::write(&memory, "incarnation").unwrap();
     assert!(matches!(next(&path, &memory, after(), refuse), Err(Failure::Write(_))));
     assert_eq!(
@@ -163,7 +164,7 @@ fn a_disk_that_takes_no_writes_keeps_no_agent_from_its_work_on_a_host_that_goes_
         next(&path, &memory, after(), overwrite).unwrap().number,
         3 * RESERVE + 2
     );
-    // Nor is a number given out that cannot be remembered.
+    // No number is assigned that cannot be remembered.
     let nowhere = Path::new("/proc/nowhere/memory");
     assert!(matches!(next(&path, nowhere, after(), refuse), Err(Failure::Write(_))));
 }

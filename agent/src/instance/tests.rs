@@ -56,7 +56,7 @@ proptest! {
         }
         let whole = fs::read(home.status()).unwrap();
         for length in 0..whole.len() {
-            // A new file: some file systems write one that is cut off to the disk at once.
+            // A new file: some file systems write a truncated one to the disk immediately.
             fs::remove_file(home.status()).unwrap();
             fs::write(home.status(), &whole[..length]).unwrap();
             let cut = home.kept_status();

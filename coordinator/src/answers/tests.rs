@@ -23,7 +23,7 @@ fn ledger(budget: usize) -> Arc<Ledger> {
     Ledger::new(budget, Metrics::new().0)
 }
 
-/// What a body gives without waiting, until it waits or ends.
+/// The output of a body without waiting, until it waits or ends.
 enum Got {
     Data(Bytes),
     End(Status),
@@ -42,7 +42,7 @@ fn poll(body: &mut Body) -> Got {
     }
 }
 
-/// The body that a service's answer has behind all layers.
+/// The body of a service's answer after all layers.
 fn served(ledger: &Arc<Ledger>, messages: Vec<Message>) -> (Body, Arc<Flight>) {
     let flight = ledger.open(None);
     let messages = std::sync::Mutex::new(Some(messages));
@@ -64,7 +64,7 @@ fn served(ledger: &Arc<Ledger>, messages: Vec<Message>) -> (Body, Arc<Flight>) {
     (Body::new(PacedBody::new(inner, Arc::clone(&flight))), flight)
 }
 
-/// Everything that a reader gets who drops each frame at once.
+/// Everything that a reader receives that drops each frame immediately.
 fn read(mut body: Body) -> (Vec<u8>, Status) {
     let mut bytes = Vec::new();
     loop {
@@ -83,7 +83,7 @@ fn framed(message: &impl prost::Message) -> Vec<u8> {
     bytes
 }
 
-/// Sizes around those that matter.
+/// Sizes around the relevant ones.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
         0usize..3,
@@ -111,7 +111,7 @@ proptest! {
 
     #[test]
     fn whatever_readers_do_the_ledger_stays_below_its_limit(
-        // 0: another reader of a new state; 1: of the newest; 2: one reads on; 3: one leaves.
+        // 0: another reader of a new state; 1: of the newest; 2: one continues to read; 3: one leaves.
         steps in proptest::collection::vec((0u8..4, any::<proptest::sample::Index>(), 1usize..2 * MIB), 1..80),
     ) {
         let ledger = ledger(4 * MIB);
@@ -133,7 +133,7 @@ proptest! {
             if step < 2 && readers.len() < 16 {
                 let message = Message::around(1, Arc::clone(&newest), &WireWatchResponse::default());
                 let (mut body, _) = served(&ledger, vec![message]);
-                // It takes what it gets, and writes nothing.
+                // The connection takes its bytes, and writes nothing.
                 let mut unwritten = Vec::new();
                 while let Got::Data(data) = poll(&mut body) {
                     unwritten.push(data);
@@ -141,7 +141,8 @@ proptest! {
                 prop_assert!(unwritten.iter().map(Bytes::len).sum::<usize>() < WINDOW + PIECE);
                 readers.push((body, unwritten));
             }
-            // The newest, which is held here, what is in flight, and what may come before it is looked again.
+            // The newest state, which is held here, the bytes in flight, and those that may be added before the next
+            // check.
             let most = 4 * MIB + 4 * MIB / 64 + newest.len() + readers.len() * (WINDOW + PIECE);
             prop_assert!(ledger.bytes() <= most, "{} of {most}", ledger.bytes());
         }

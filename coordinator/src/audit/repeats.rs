@@ -27,7 +27,8 @@ struct Repeated {
     more: u64,
 }
 
-/// The refused caller: a name, or an address. The caller's own statements are not part of it, because it can choose them.
+/// The refused caller: a name, or an address. The caller's own statements are not part of it, because it can choose
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Named(String),

@@ -25,7 +25,7 @@ fn a_thread_that_does_not_end_is_given_up_and_named() {
     assert_eq!(joined("audit", thread::spawn(|| 7), until).unwrap(), 7);
     let panics = thread::spawn(move || assert_eq!(until, until + STOP));
     assert!(matches!(joined("audit", panics, until), Err(BootError::System(..))));
-    // Nor is a queue waited for that nobody empties.
+    // A full queue that is never emptied is not waited for.
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     tell(
         &runtime,
@@ -36,7 +36,7 @@ fn a_thread_that_does_not_end_is_given_up_and_named() {
 
 #[test]
 fn of_a_step_before_the_newest_one_it_is_not_known_whether_it_was_taken() {
-    // Two steps without an outcome: the CA's state names the later one alone.
+    // Two steps without an outcome: the CA's state names only the later one.
     assert_eq!(was_taken(8, 5), None);
     assert_eq!(was_taken(8, 8), Some(true));
     assert_eq!(was_taken(8, 9), Some(false));

@@ -20,7 +20,7 @@ fn asker(name: &str) -> Asker {
     }
 }
 
-/// Until what others do is done.
+/// Waits until a condition holds.
 async fn until(condition: impl Fn() -> bool) {
     let met = async {
         while !condition() {
@@ -47,7 +47,7 @@ async fn one_identity_neither_takes_all_permits_nor_leaves_reads_behind() {
         calls.spawn(async move {
             let read = move |still: &Still| {
                 began.fetch_add(1, Ordering::SeqCst);
-                // Until all were given up.
+                // Until all were abandoned.
                 let _ = wait.lock().unwrap().recv();
                 if !still.is_over() {
                     run.fetch_add(1, Ordering::SeqCst);
@@ -57,7 +57,7 @@ async fn one_identity_neither_takes_all_permits_nor_leaves_reads_behind() {
         });
     }
     until(|| began.load(Ordering::SeqCst) == PAGES.0).await;
-    // Others are served meanwhile, also by the same sort.
+    // Other callers are served meanwhile, even with the same kind of read.
     let (admin, viewer) = (asker("admin"), asker("viewer"));
     let served = timeout(LONG, reads.run(Sort::Page, &admin, |_| "page"));
     assert_eq!(served.await.unwrap(), Some("page"));
@@ -65,7 +65,7 @@ async fn one_identity_neither_takes_all_permits_nor_leaves_reads_behind() {
     assert_eq!(own.await.unwrap(), Some("look"));
     calls.shutdown().await;
     drop(go);
-    // Those that had begun end, and none of the others ever begins.
+    // Reads in progress end, and none of the others ever begins.
     until(|| reads.pages.are_idle()).await;
     assert_eq!(began.load(Ordering::SeqCst), PAGES.0);
     assert_eq!(run.load(Ordering::SeqCst), 0, "they see that nobody waits");

@@ -1,4 +1,4 @@
-/// Every Rust file below `folder` that is no test.
+/// Every Rust file below `folder` except tests.
 fn sources(folder: &std::path::Path, into: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,11 +23,11 @@ fn every_reason_is_in_the_table_of_the_api() {
         let plain = word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
         plain && !word.starts_with("WYNEOS_") && !word.starts_with('_')
     };
-    // Of the operating system, of the build, and the help of flags.
+    // Words of the operating system, of the build, and of the help of flags.
     let others = ["SIGTERM", "HEX", "KEY"];
     let mut reasons = std::collections::BTreeSet::new();
     for file in &files {
-        // Quoted words alone: every second piece is within quotation marks.
+        // Quoted words only: every second piece is within quotation marks.
         for line in file.lines().filter(|line| !line.trim_start().starts_with("//")) {
             reasons.extend(line.split('"').skip(1).step_by(2).filter(is_reason).map(str::to_owned));
         }

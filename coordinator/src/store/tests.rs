@@ -103,7 +103,7 @@ fn restored() -> Restored {
     }
 }
 
-/// A workload; that of node 3 is gone.
+/// A workload; that of node 3 is removed.
 fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
     let name = format!("web-{number}");
     let record = Workload {
@@ -123,7 +123,7 @@ fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
     (name.as_str().into(), (number != 3).then(|| Arc::new(record)))
 }
 
-/// An instance; that of node 3 is kept no longer.
+/// An instance; that of node 3 is removed.
 fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
     let id = AssignmentId(u64::from(number));
     let record = Assignment {
@@ -156,7 +156,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
     (id, (number != 3).then(|| Arc::new(record)))
 }
 
-/// Tokens and operators: one that was revoked.
+/// Tokens and operators, one of them revoked.
 fn access(number: u8) -> Arc<Access> {
     let operator = OperatorRecord {
         name: format!("ada-{number}"),
@@ -181,7 +181,7 @@ fn access(number: u8) -> Arc<Access> {
     Arc::new(access)
 }
 
-/// What must hold of every store.
+/// Requirements on every store.
 fn behaves(mut store: impl Store) {
     let durable = store.load(CLUSTER).unwrap();
     assert_eq!((durable.cluster, durable.epoch, durable.last_event), (CLUSTER, 1, 0));
@@ -215,7 +215,7 @@ fn behaves(mut store: impl Store) {
             })
             .unwrap();
     }
-    // Three are kept.
+    // Three are retained.
     assert!(history.snapshot(1).unwrap().is_none());
     assert_eq!(history.snapshot(2).unwrap().unwrap().bytes, "2");
     assert_eq!(history.snapshot_from(0).unwrap().unwrap().seal.cycle, 2);
@@ -228,7 +228,7 @@ fn behaves(mut store: impl Store) {
         .collect();
     assert_eq!(cycles, [3, 2]);
 
-    // Events beyond the retention go, oldest first.
+    // Events beyond the retention are dropped, oldest first.
     store.commit(1, &[batch(&[], 7..=12)]).unwrap();
     let (events, oldest) = history.events(0, 99).unwrap();
     assert_eq!((sequences(events), oldest), ((3..=12).collect(), 3));
@@ -243,7 +243,7 @@ fn behaves(mut store: impl Store) {
     assert_eq!(durable.access, access(2), "the newest");
     assert_eq!(durable.restored, Some(restored()));
     assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (1, 4));
-    // Whoever led before is fenced off.
+    // The previous leader is fenced off.
     assert!(matches!(
         store.commit(1, &[batch(&[], 13..=13)]),
         Err(StoreError::Fenced { .. })
@@ -261,7 +261,7 @@ fn of_work(sequence: u64, workload: &str) -> Arc<Event> {
     Arc::new(about)
 }
 
-/// One loud subject keeps what the others leave, and the others theirs.
+/// One noisy subject keeps the rest of the room, and the others keep their events.
 fn shares(store: &mut impl Store) {
     store.load(CLUSTER).unwrap();
     let quiet = [of_work(1, "quiet"), event(2, Some(Uuid([2; 16]))), event(3, None)];
@@ -292,7 +292,7 @@ fn shares(store: &mut impl Store) {
     assert_eq!(history.events_of_work("quiet", u64::MAX, 9).unwrap().len(), 1);
     assert_eq!(history.events_of(Uuid([2; 16]), u64::MAX, 9).unwrap().len(), 1);
     assert_eq!(history.events_of_work("loud", u64::MAX, 1_000).unwrap().len(), 97);
-    // A second one that is as loud takes from the first, and not from the others.
+    // A second one that is equally noisy takes from the first, and not from the others.
     let second = (2_004..=2_100).map(|sequence| of_work(sequence, "second"));
     commit(store, second.collect());
     let of = |workload: &str| history.events_of_work(workload, u64::MAX, 1_000).unwrap().len();
@@ -305,7 +305,7 @@ fn shares(store: &mut impl Store) {
     );
 }
 
-/// Bytes of the kept records of these events.
+/// Bytes of the retained records of these events.
 fn bytes_of(history: &dyn History, of: Of<'_>) -> u64 {
     let mut bytes = 0;
     history
@@ -357,7 +357,7 @@ proptest::proptest! {
                 }
             }
         }
-        // Both drop the same, and a store that is opened again counts as before.
+        // Both drop the same events, and a reopened store counts as before.
         let kept: Vec<_> = stores.iter().map(|store| store.history().events(0, 1_000).unwrap()).collect();
         proptest::prop_assert_eq!(&kept[0], &kept[1]);
         drop(stores);
@@ -377,7 +377,7 @@ fn a_loud_subject_does_not_push_out_the_others_events() {
     shares(&mut store);
     let (before, oldest) = store.history().events(0, 1_000).unwrap();
     drop(store);
-    // The same after a restart, which counts anew.
+    // The same after a restart, which counts again.
     let mut store = Embedded::open(directory.path(), retention(100, 3)).unwrap();
     store.load(CLUSTER).unwrap();
     assert_eq!(store.history().events(0, 1_000).unwrap(), (before, oldest));
@@ -413,7 +413,7 @@ fn snapshots_go_by_the_time_lived_through_and_the_newest_stays() {
     store.load(CLUSTER).unwrap();
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     const DAY: i64 = 24 * 3600;
-    // Cycle, what the clock says, how long the coordinator has run, and what is kept then.
+    // Cycle, wall clock, running time of the coordinator, and the cycles retained then.
     let steps: [(u64, i64, u64, &[u64]); 7] = [
         (1, 0, 0, &[1]),
         (2, 500, 500, &[2, 1]),
@@ -421,7 +421,7 @@ fn snapshots_go_by_the_time_lived_through_and_the_newest_stays() {
         (3, 3 * DAY, 506, &[3, 2, 1]),
         (4, 3 * DAY + 6, 512, &[4, 3, 2, 1]),
         (5, 520, 518, &[5, 4, 3, 2, 1]),
-        // It is set to 1970 and stays there: what is old goes all the same.
+        // It is set to 1970 and stays there: old snapshots are dropped nevertheless.
         (6, 0, 1_510, &[6, 5, 4]),
         (7, 0, 9_000, &[7]),
     ];
@@ -450,7 +450,7 @@ fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
     let open = || Embedded::open(directory.path(), retention(10, 3)).unwrap();
     let mut store = open();
     store.load(CLUSTER).unwrap();
-    // An audit that has entries of before there were intents.
+    // An audit with entries from before intents existed.
     assert_eq!(store.carried_out(8).unwrap().tell(7), None);
     let with = |intents: &[u64]| Batch {
         intents: intents.to_vec(),
@@ -463,9 +463,9 @@ fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
     let told = store.carried_out(12).unwrap();
     let told: Vec<_> = (7..=10).map(|intent| told.tell(intent)).collect();
     assert_eq!(told, [None, Some(true), Some(false), Some(true)]);
-    // The audit was lost: what is remembered is of another one's numbers.
+    // The audit was lost: the record refers to the numbers of another one.
     assert_eq!(store.carried_out(1).unwrap().tell(8), Some(false));
-    // One that changed nothing is remembered as well.
+    // An intent without changes is recorded as well.
     let alone = Batch {
         intents: vec![5],
         ..Batch::default()
@@ -501,7 +501,8 @@ fn a_store_that_is_locked_foreign_or_corrupt_is_told_apart() {
     assert!(foreign.to_string().contains("state.redb"));
 }
 
-/// What anybody may do to a file: flip bytes, cut it. The store opens and answers, or says why not; it never panics.
+/// After any damage to a file, such as flipped bytes or truncation, the store opens and answers, or returns an error;
+/// it never panics.
 #[test]
 fn no_damage_to_a_file_makes_a_panic() {
     use rand::{RngExt, SeedableRng};
@@ -524,7 +525,7 @@ fn no_damage_to_a_file_makes_a_panic() {
         if round % 5 == 0 {
             damaged.truncate(rng.random_range(0..sound.len()));
         }
-        // Somewhere else each time: a store that met damage keeps its lock.
+        // In a different directory each time: a store that encountered damage keeps its lock.
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("state.redb"), damaged).unwrap();
         if let Ok(mut store) = Embedded::open(directory.path(), retention(1_000, 100)) {
@@ -562,7 +563,7 @@ fn a_file_cut_short_or_lost_is_no_new_cluster() {
         assert!(matches!(cut, StoreError::Corrupt { .. }), "{length}: {cut:?}");
     }
     fs::remove_file(&path).unwrap();
-    // However often it is tried.
+    // For any number of attempts.
     for _ in 0..3 {
         let lost = open().unwrap().load(CLUSTER).err().unwrap();
         assert!(matches!(lost, StoreError::Corrupt { .. }), "{lost:?}");
@@ -646,7 +647,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     }
     let kept = store.history().snapshot(2).unwrap();
     let bytes = Backup::of(&store);
-    // What is written later is not in it.
+    // Later writes are not in it.
     store.commit(1, &[batch(&[], 9..=9)]).unwrap();
 
     let target = tempfile::tempdir().unwrap();

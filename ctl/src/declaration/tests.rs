@@ -48,7 +48,7 @@ fn every_field_is_read_and_json_says_the_same() {
     let value: toml::Value = toml::from_str(text).unwrap();
     let json = serde_json::to_string(&value).unwrap();
     assert_eq!(convert::spec_in(parse(&json, true).unwrap().spec).unwrap(), spec);
-    // What is written for the wire is read again as the same.
+    // The protocol's representation is read back unchanged.
     assert_eq!(
         convert::spec_in(convert::spec_out(&spec, convert::Values::Shown)),
         Ok(spec)

@@ -12,7 +12,7 @@ fn args(directory: &Path) -> DevArgs {
     }
 }
 
-/// Scripts that stand for the two servers.
+/// Scripts in place of the two servers.
 fn binaries(directory: &Path, coordinator: &str, agent: &str) {
     for (name, body) in [("wyneos-coordinator", coordinator), ("wyneos-agent", agent)] {
         let path = directory.join(name);
@@ -21,7 +21,7 @@ fn binaries(directory: &Path, coordinator: &str, agent: &str) {
     }
 }
 
-/// Goes on until SIGTERM, and then notes its name in a common file.
+/// A script that runs until SIGTERM, and then writes its name into a common file.
 fn obedient(directory: &Path, name: &str) -> String {
     let noted = directory.join("ended");
     format!(
@@ -64,7 +64,7 @@ async fn a_child_that_dies_is_reported_with_its_log_and_the_rest_is_drained() {
         told.contains("agent of node-") && told.contains("exit status: 7") && told.contains("the disk is full"),
         "{told}"
     );
-    // What --data-dir keeps is there.
+    // The files in --data-dir are kept.
     assert!(directory.path().join("data/coordinator/log").is_file());
 }
 
@@ -74,7 +74,7 @@ async fn agents_are_drained_before_the_coordinator() {
     let (args, mut stop) = (args(directory.path()), Stop::new().unwrap());
     let data = directory.path().join("data");
     let mut cluster = cluster(directory.path(), &args);
-    // Each has set its trap before it says that it started.
+    // Each has set its trap before it reports its start.
     for name in ["coordinator", "agent-1", "agent-2"] {
         let log = data.join(name).join("log");
         while !fs::read_to_string(&log).unwrap_or_default().contains("started") {
@@ -172,7 +172,7 @@ fn what_is_printed_works_as_printed() {
     assert!(line.len() <= 80, "{} columns: {line}", line.len());
 }
 
-/// A line of more than 80 columns, other than one of a single word, as a path may be.
+/// A line of more than 80 columns that is not a single word, such as a path.
 fn wide(text: &str) -> Option<&str> {
     let is_wide = |line: &&str| line.chars().count() > 80 && line.trim_end_matches(" \\").trim().contains(' ');
     text.lines().find(is_wide)
@@ -265,7 +265,7 @@ fn the_example_is_a_declaration_and_is_not_written_twice() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
-/// A coordinator and two agents, by stand-ins for the servers.
+/// A coordinator and two agents, with scripts in place of the servers.
 fn cluster(directory: &Path, args: &DevArgs) -> Cluster {
     let (coordinator, agent) = (obedient(directory, "coordinator"), obedient(directory, "agent"));
     binaries(directory, &coordinator, &agent);
@@ -299,7 +299,7 @@ async fn each_action_is_done_or_refused_with_the_reason() {
     killed.once.unwrap().wait_for(Option::is_some).await.unwrap();
     let death = cluster.death().await;
     assert_eq!((death.number, death.signal()), (1, Some(9)));
-    // It goes on, also where the cluster is not up yet.
+    // The cluster continues, even before it is up.
     cluster.mourn(&death, &args, false).unwrap();
     assert_eq!(cluster.agents(), 1);
     for action in [Action::Kill, Action::Stop, Action::Cont] {
@@ -314,7 +314,7 @@ async fn each_action_is_done_or_refused_with_the_reason() {
         Answer::Done(_)
     ));
     assert_eq!(cluster.agents(), 2);
-    // One that is stopped is drained like the others.
+    // A stopped one is drained like the others.
     assert!(matches!(
         ask(&mut cluster, Action::Stop, "coordinator").answer,
         Answer::Done(_)

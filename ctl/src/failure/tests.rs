@@ -39,7 +39,7 @@ fn unavailable_from_the_server_is_not_unreachable() {
     assert_eq!(told(&Status::unavailable("not ready")).0, Exit::Failed);
     let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
     assert_eq!(told(&broken).0, Exit::Unreachable);
-    // What the transport makes of a stream without an end.
+    // The transport's status for a stream without an end.
     assert_eq!(told(&Status::unknown("missing grpc-status")).0, Exit::Unreachable);
 }
 
@@ -59,7 +59,7 @@ fn a_ca_that_is_not_known_is_named_as_the_cause() {
     }
     let (_, _, hints) = told(&io(Error::AlertReceived(AlertDescription::UnknownCA)));
     assert!(hints[0].contains("does not accept these credentials"), "{hints:?}");
-    // Somebody listens and ends the connection: most likely it is TLS that is missing.
+    // A server listens and ends the connection: most likely TLS is missing.
     let (_, _, hints) = told(&Status::from_error(Box::new(std::io::Error::other("reset"))));
     assert!(hints[0].contains("does it use TLS"), "{hints:?}");
     let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);

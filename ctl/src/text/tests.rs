@@ -28,7 +28,7 @@ fn what_a_server_says_cannot_drive_the_terminal() {
     assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
 }
 
-/// What a terminal gets of a log that comes in pieces.
+/// The terminal's output for a log that arrives in pieces.
 fn in_pieces(log: &[u8], piece: usize, raw: bool) -> Vec<u8> {
     let mut lines = Lines::new(raw);
     let mut shown: Vec<u8> = log.chunks(piece).flat_map(|piece| lines.take(piece)).collect();
@@ -176,7 +176,7 @@ proptest! {
     ) {
         let mut table = Table::new(["ONE", "TWO", "THREE", "FOUR"]);
         for row in &rows {
-            // The first columns hold names and numbers.
+            // The first columns contain names and numbers.
             let short = |cell: &String| cell.split(' ').next().unwrap_or_default().chars().take(40).collect::<String>();
             table.row(row.iter().enumerate().map(|(at, cell)| if at < 3 { short(cell) } else { cell.clone() }));
         }
@@ -184,11 +184,11 @@ proptest! {
         prop_assert!(widest(&text) <= most, "{} of {most}:\n{text}", widest(&text));
         for row in &rows {
             let shown = words(&text);
-            // What stands for nothing has no line of its own.
+            // A missing value has no separate line.
             let last = if row[3] == NONE { Vec::new() } else { words(&row[3]) };
             prop_assert!(last.iter().all(|word| word.len() > 20 || shown.contains(word)), "{last:?}\n{text}");
         }
-        // A list in a pipe has one line a row.
+        // A list in a pipe has one line per row.
         prop_assert_eq!(table.within(indent, None).lines().count(), rows.len() + 1);
     }
 

@@ -1,4 +1,4 @@
-//! A coordinator that says what a test wants.
+//! A coordinator that a test controls.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use wyneos::v1::{
 type Answer<T> = Result<Response<T>, Status>;
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
-/// What it has.
+/// State of the coordinator.
 #[derive(Default)]
 pub struct State {
     pub snapshot: v1::Snapshot,
@@ -30,18 +30,18 @@ pub struct State {
     pub watched: Vec<v1::WatchSnapshotsResponse>,
     pub public_key: Vec<u8>,
     pub explained: v1::ExplainNodeResponse,
-    /// Events 1 to this are there.
+    /// Events 1 to this number exist.
     pub events: u64,
-    /// WatchEvents breaks after this many.
+    /// WatchEvents breaks after this number of events.
     pub break_after: u64,
-    /// Calls of WatchEvents.
+    /// Number of calls of WatchEvents.
     pub watches: AtomicU64,
 }
 
 #[derive(Clone)]
 struct Fake(Arc<State>);
 
-/// Serves; its address.
+/// Serves; returns its address.
 pub async fn serve(state: State) -> (SocketAddr, Arc<State>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -56,16 +56,16 @@ pub async fn serve(state: State) -> (SocketAddr, Arc<State>) {
     (address, state)
 }
 
-/// `wynectl`, to be run against `address`.
+/// The command of `wynectl` for `address`.
 pub fn command(address: SocketAddr, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wynectl"));
     command.arg("--address").arg(address.to_string()).args(line.split(' '));
-    // What is looked for may be in a long line.
+    // The tested text may be in a long line.
     command.env("COLUMNS", "1000");
     command
 }
 
-/// Runs `wynectl` to its end: exit code, standard output, standard error.
+/// Runs `wynectl` to its end; returns exit code, standard output and standard error.
 pub async fn run(address: SocketAddr, line: &str) -> (i32, String, String) {
     let mut command = command(address, line);
     let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -135,7 +135,7 @@ impl cluster::ClusterService for Fake {
         Ok(Response::new(v1::GetClusterResponse::default()))
     }
 
-    /// One node a page.
+    /// One node per page.
     async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Answer<v1::ListNodesResponse> {
         let at: usize = request.into_inner().page_token.parse().unwrap_or(0);
         let nodes = &self.0.snapshot.nodes;
@@ -298,7 +298,7 @@ impl event::EventService for Fake {
         }))
     }
 
-    /// Begins one too early, as a careless server might, and breaks.
+    /// Begins one event too early, as a faulty server might, and breaks.
     async fn watch_events(&self, request: Request<v1::WatchEventsRequest>) -> Answer<Stream<v1::WatchEventsResponse>> {
         let before = self.0.watches.fetch_add(1, Ordering::SeqCst);
         let from = request.into_inner().from_sequence;

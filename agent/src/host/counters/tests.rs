@@ -1,4 +1,4 @@
-//! Counters that grow, go back, come and go.
+//! Counters that increase, decrease, appear and disappear.
 
 use super::*;
 

@@ -20,8 +20,8 @@ fn ids(numbers: &[u64]) -> Vec<AssignmentId> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// After whatever was begun and discarded, the next agent reads exactly what is left; and of a list with any one byte changed or any part cut
-    /// off, that everything may have been begun.
+    /// After any sequence of beginnings and removals, the next agent reads exactly the remaining ids; for a list with
+    /// any one byte changed or any part cut off, it concludes that everything may have been begun.
     #[test]
     fn a_list_is_read_as_it_was_or_not_at_all(
         steps in prop::collection::vec((any::<bool>(), any::<bool>(), 1..40u64), 1..20), at in any::<prop::sample::Index>(), flip in 1..=255u8
@@ -74,7 +74,7 @@ fn a_list_that_is_lost_has_had_whatever_the_coordinator_gave_out_before() {
     fs::remove_file(directory.path().join("begun")).unwrap();
     let begun = open(&directory, false);
     assert_eq!(begun.beyond(), agent::Begun::Any);
-    // Nothing may be written down before.
+    // Nothing may be written before.
     assert!(begun.add(&ids(&[9])).is_err() && begun.save().is_err());
     assert_eq!(open(&directory, false).beyond(), agent::Begun::Any);
     begun.presume(CLUSTER, AssignmentId(9));
@@ -93,7 +93,7 @@ fn the_list_of_another_node_is_none() {
     let copy = |is_new: bool| Begun::open(path.clone(), Uuid([7; 16]), is_new);
     assert!(copy(true).ids().is_empty());
     assert_eq!(copy(true).beyond(), agent::Begun::None);
-    // A node whose id was put there has begun things elsewhere.
+    // A node whose id was put there has begun instances elsewhere.
     assert!(copy(false).ids().is_empty());
     assert_eq!(copy(false).beyond(), agent::Begun::Any);
 }
@@ -110,7 +110,7 @@ fn a_start_that_is_not_welcomed_leaves_no_list() {
         let before = fs::read(&path).ok();
         drop(open(&directory, true));
         assert_eq!(fs::read(&path).ok(), before);
-        // So the next one does not know that nothing was begun.
+        // The next agent therefore does not conclude that nothing was begun.
         assert_eq!(open(&directory, false).beyond(), agent::Begun::Any);
         open(&directory, false).settle();
         assert_eq!(fs::read(&path).ok(), before);
@@ -124,12 +124,12 @@ fn what_the_disk_does_not_take_is_not_begun() {
     let directory = TempDir::new().unwrap();
     let begun = open(&directory, true);
     begun.add(&ids(&[1])).unwrap();
-    // A directory where it is written first is in nobody's way, and stays.
+    // A directory at the temporary path does not matter, and is kept.
     fs::create_dir_all(directory.path().join("begun.new/x")).unwrap();
     begun.add(&ids(&[5])).unwrap();
     begun.remove(AssignmentId(5));
     assert!(directory.path().join("begun.new/x").is_dir());
-    // One in its own place is.
+    // A directory in the file's own place does.
     let path = directory.path().join("begun");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What is written where. Whether a kernel heeds it is seen in `tests/cluster/work/limits.rs`.
+//! The written files. `tests/cluster/work/limits.rs` tests whether a kernel applies them.
 
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ fn read(directory: &Path, file: &str) -> String {
     fs::read_to_string(directory.join(file)).unwrap()
 }
 
-/// A directory in the place of a mount of cgroup v2.
+/// A directory that stands for a mount of cgroup v2.
 fn unified() -> (TempDir, Group) {
     let mount = tempfile::tempdir().unwrap();
     write(mount.path(), "cgroup.controllers", "cpuset cpu io memory pids\n").unwrap();

@@ -14,7 +14,7 @@ async fn what_is_stuck_takes_the_threads_of_this_alone_and_the_rest_goes_on_behi
     let disk = Disk::new();
     let (thaw, stalled) = mpsc::channel::<()>();
     let stalled = Arc::new(Mutex::new(stalled));
-    // Their callers do not wait for it to the end.
+    // Their callers do not wait for the end.
     for _ in 0..THREADS {
         let stalled = Arc::clone(&stalled);
         let stuck = disk.run(move || stalled.lock().unwrap().recv().is_err());

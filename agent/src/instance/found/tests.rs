@@ -40,7 +40,7 @@ fn home(directory: &TempDir) -> Home {
     home
 }
 
-/// Everything in a directory.
+/// All files of a directory.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
@@ -51,7 +51,7 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// How much of a file is there: nothing, some bytes of it, or all.
+/// The present part of a file: none, some bytes of it, or all.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     Missing,
@@ -79,7 +79,8 @@ fn put(path: &Path, part: Part, whole: &[u8]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Nothing but an order without a sign that it was ever begun, and not on the list of what was, is begun; whatever cannot be read is told as that, and never as done.
+    /// Only an order without any sign that it was ever begun, and not on the list, is begun; everything unreadable is
+    /// reported as such, and never as done.
     #[test]
     fn only_what_was_never_begun_is_begun(
         order_is in part(), status_is in part(), work in any::<bool>(), log in any::<bool>(), lock in any::<bool>(),
@@ -102,13 +103,13 @@ proptest! {
         if put_off {
             Unbegun::write(&own).unwrap();
         }
-        // A copy says of itself what was so of its original.
+        // A copy contains the records of its original.
         let copy = directory.path().join("copy");
         if copied {
             let done = std::process::Command::new("cp").arg("-a").args([&home.0, &copy]).status().unwrap();
             prop_assert!(done.success());
             if put_back {
-                // Where the number of the directory may be given out again.
+                // On file systems that reuse the number of the directory.
                 drop(own);
                 fs::remove_dir_all(&home.0).unwrap();
                 let done = std::process::Command::new("cp").arg("-a").args([&copy, &home.0]).status().unwrap();
@@ -145,7 +146,7 @@ proptest! {
             }
             Part::Missing => match order_is {
                 Part::Missing => prop_assert_eq!(found.left, Left::HalfMade),
-                // What it was for cannot be read, so it cannot be begun either.
+                // The order cannot be read, so it cannot be begun either.
                 Part::Cut(_) => prop_assert_eq!(found.left, Left::Attended),
                 Part::Whole => prop_assert_eq!(found.left, Left::Unstarted),
             },

@@ -32,7 +32,7 @@ fn a_directory_is_found_under_the_name_that_it_has_now_and_never_confused_with_a
     );
     fs::write(held.home().0.join("here"), "").unwrap();
     assert!(moved.join("here").exists() && !name.join("here").exists());
-    // Moved apart from the others, replaced, or gone: it is not looked for elsewhere.
+    // Moved separately from the others, replaced, or removed: it is not searched for elsewhere.
     fs::rename(&moved, new.join("instances/2")).unwrap();
     assert!(above.name_of(held.place()).is_err() && held.above().is_err());
     fs::create_dir(&moved).unwrap();
@@ -48,7 +48,7 @@ fn only_a_directory_can_be_held() {
     fs::write(&file, "").unwrap();
     assert!(Held::open(&file, None).is_err());
     assert!(Held::open(&directory.path().join("nothing"), None).is_err());
-    // A link to a directory is none.
+    // A link to a directory does not count.
     let link = directory.path().join("link");
     for to in ["data", "nowhere", "link"] {
         std::os::unix::fs::symlink(to, &link).unwrap();
@@ -64,7 +64,7 @@ proptest! {
         let place = Place(device, number);
         prop_assert_eq!(place.to_string().parse(), Ok(place));
         if let Ok(place) = garbage.parse::<Place>() {
-            // As a number may begin with zeros.
+            // A number may begin with zeros.
             prop_assert_eq!(place.to_string().parse(), Ok(place));
         }
     }

@@ -32,7 +32,7 @@ fn name(id: u64) -> String {
     AssignmentId(id).to_string()
 }
 
-/// Where each instance is, by the names of the directories.
+/// The location of each instance, by the names of the directories.
 fn found(directory: &Path) -> Vec<(u64, String)> {
     let places = places(directory).unwrap();
     let named = |place: &Place| place.located.name().file_name().unwrap().to_str().unwrap().to_owned();
@@ -45,14 +45,15 @@ async fn an_instance_is_where_its_order_says_and_first_where_its_supervisor_live
     let root = fs::canonicalize(directory.path()).unwrap();
     let away = TempDir::new().unwrap();
     put(&root.join(name(1)), 1);
-    // A copy of one that is there, and one that was renamed.
+    // A copy of an existing directory, and a renamed one.
     put(&root.join("copy"), 1);
     put(&root.join(format!("{}.old", name(2))), 2);
-    // Two that changed places, and one of which only the name is left.
+    // Two directories with exchanged names, and one of which only the name is left.
     put(&root.join(name(3)), 4);
     put(&root.join(name(4)), 3);
     fs::create_dir(root.join(name(5))).unwrap();
-    // Links, none of which is followed: to one beside it, to another instance's, to somewhere else, to nothing, to itself.
+    // Links, none of which is followed: to the directory beside it, to another instance's, elsewhere, to nothing, to
+    // itself.
     symlink(name(1), root.join(name(12))).unwrap();
     put(&root.join("there"), 6);
     symlink("there", root.join(name(6))).unwrap();
@@ -98,7 +99,7 @@ fn a_supervisor_that_holds_none_of_the_directories_is_found_by_its_nodes_id() {
     let home = instances.join(name(7));
     fs::create_dir_all(&home).unwrap();
     fs::create_dir(&own).unwrap();
-    // What its command line says and what it holds is all that there is of it.
+    // Only its command line and its open directory count.
     fs::write(
         root.path().join("supervise"),
         "exec 3<\"$1\" 4<\"$1/..\"\necho ready\nread end\n",
@@ -131,7 +132,7 @@ fn a_supervisor_that_holds_none_of_the_directories_is_found_by_its_nodes_id() {
     assert!(found(&instances, node).is_empty());
     assert_eq!(found(&own, node), [(pid, fs::canonicalize(&home).unwrap())]);
     assert!(found(&own, other).is_empty());
-    // By what it is called now.
+    // By its present name.
     fs::rename(&instances, root.path().join("moved")).unwrap();
     let moved = fs::canonicalize(root.path().join("moved").join(name(7))).unwrap();
     assert_eq!(found(&own, node), [(pid, moved)]);

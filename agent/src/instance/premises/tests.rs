@@ -43,7 +43,7 @@ async fn whatever_is_removed_is_made_again() {
             .collect();
         for name in &names {
             fs::remove_file(home.0.join(name)).unwrap();
-            // Something else in its place.
+            // Another object in its place.
             match round >> 3 {
                 0 => {}
                 _ if *name == "order.json" => fs::write(home.0.join(name), "{\"a\":").unwrap(),
@@ -70,7 +70,7 @@ async fn a_directory_that_is_gone_is_lost_and_its_name_may_be_anothers() {
     let home = Home(directory.path().join("1"));
     fs::create_dir(&home.0).unwrap();
     let (mut premises, _listener) = take(&home).await.unwrap().unwrap();
-    // Moved: it is still there.
+    // Moved, and therefore still present.
     let moved = directory.path().join("2");
     fs::rename(&home.0, &moved).unwrap();
     assert!(premises.keep(|_| {}).is_ok() && premises.has_its_name());
@@ -79,7 +79,7 @@ async fn a_directory_that_is_gone_is_lost_and_its_name_may_be_anothers() {
     assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Renamed));
     fs::remove_dir_all(&moved).unwrap();
     assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Removed));
-    // What is written goes nowhere, and not into the new one.
+    // Writes fail, and do not reach the new directory.
     let failed = premises.within().write_status(&Default::default()).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::NotFound);
     assert_eq!(fs::read_dir(&home.0).unwrap().count(), 0);
@@ -119,7 +119,7 @@ async fn a_name_that_leads_elsewhere_is_lost_after_some_looks_unless_it_is_put_b
             }
         }
         assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Renamed), "{what}");
-        // What is above it may be moved, with its name in it.
+        // Its parent may be moved, together with its name.
         drop(fs::remove_file(&home.0));
         drop(fs::remove_dir(&home.0));
         fs::rename(&moved, &home.0).unwrap();
@@ -153,7 +153,7 @@ async fn a_directory_of_all_instances_whose_name_another_has_is_lost_after_some_
         }
     }
     assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Covered));
-    // Moved together with what is above them, they are where they were.
+    // Moved together with their parent, they count as unchanged.
     fs::remove_dir(&above).unwrap();
     fs::rename(&aside, &above).unwrap();
     let moved = TempDir::new().unwrap();

@@ -18,12 +18,13 @@ fn a_mark_is_that_of_a_directory_and_not_of_a_name() {
     let own = environment(&home, Some(place));
     let mark = |of: &Path| Mark::of(&path, id, Place::at(of).ok());
     assert!(mark(&home).is_in(&own) && !mark(&copy).is_in(&own));
-    // Moved, and a copy is where it was.
+    // Moved, with a copy in its place.
     let moved = path.join("3");
     fs::rename(&home, &moved).unwrap();
     fs::rename(&copy, &home).unwrap();
     assert!(mark(&moved).is_in(&own) && !mark(&home).is_in(&own));
-    // What an earlier version started is known by the name that it was begun by, and so is what is left of a directory that was removed.
+    // Processes of an earlier version are identified by the name with which they were begun, and so are those of a
+    // removed directory.
     let earlier = environment(&home, None);
     let other = Mark::of(&path, AssignmentId(2), None);
     assert!(mark(&home).is_in(&earlier) && !other.is_in(&earlier));

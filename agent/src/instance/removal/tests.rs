@@ -12,7 +12,7 @@ fn located(home: &Home) -> Located {
     Located::of(ID, &Held::open(&home.0, None).unwrap())
 }
 
-/// Whatever has the name of an instance's directory by the time that this is removed.
+/// Any object that has the name of an instance's directory at the time of its removal.
 #[test]
 fn nothing_but_the_instances_own_directory_is_put_aside() {
     let replaced: [fn(&Path, &Path); 6] = [
@@ -86,7 +86,7 @@ async fn what_cannot_be_removed_is_tried_twice_and_keeps_nothing_else_there() {
     fs::create_dir_all(&busy).unwrap();
     fs::write(home.work().join("file"), "x").unwrap();
     if mount("none", &busy, "tmpfs", MountFlags::empty(), None).is_err() {
-        // Only root makes what it cannot remove.
+        // Only root can create what it cannot remove.
         return;
     }
     let remover = Remover::new(Disk::new());

@@ -12,7 +12,7 @@ fn found(home: &Home, contained: Option<bool>) -> Vec<i32> {
     of(Some(home), &mark(home), contained)
 }
 
-/// A process that bears the mark of a directory.
+/// A process with the mark of a directory.
 fn marked(home: &Home, before: &[&str]) -> Child {
     let words: Vec<&str> = [before, &["sleep", "600"]].concat();
     let place = Place::at(&home.0).unwrap();
@@ -28,7 +28,7 @@ fn end(children: Vec<Child>) {
     }
 }
 
-/// Waits until both bear it: a mark is there once the program is.
+/// Waits until both processes have it: the mark is present once the program runs.
 fn wait_for(home: &Home, count: usize) {
     while processes::marked(&mark(home)).len() < count {
         std::thread::yield_now();

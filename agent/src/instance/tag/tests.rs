@@ -5,12 +5,12 @@ use rustix::process::geteuid;
 use super::*;
 use crate::instance::processes::{all, kill};
 
-/// What a check started has this process for its ancestor no more here: it is not a supervisor.
+/// Processes started by a check are no longer descendants of this process, which is not a supervisor.
 fn every() -> Vec<i32> {
     all().into_iter().map(|(pid, _)| pid).collect()
 }
 
-/// Starts what leaves a child behind, and waits for it.
+/// Starts a program that leaves a child behind, and waits for it.
 fn leave(run: &str, script: &str) -> Tag {
     let start = || {
         Command::new("/bin/sh")
@@ -35,7 +35,7 @@ fn what_a_check_started_is_found_whatever_it_left_behind() {
     assert_eq!(found.len(), 1, "by a mark alone, and none of another run");
     kill(&found);
     if geteuid().is_root() {
-        // What it starts is there a moment later.
+        // The process that it starts appears a moment later.
         while without_environment.carriers(every()).len() < 2 {
             std::thread::yield_now();
         }

@@ -12,7 +12,7 @@ fn home() -> (TempDir, Home) {
     (directory, home)
 }
 
-/// Waits until a child has ended, and leaves it to be reaped.
+/// Waits until a child has ended, without reaping it.
 fn ended_child(script: &str) -> std::process::Child {
     let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
     let pid = child.id() as i32;
@@ -31,7 +31,7 @@ fn only_what_was_watched_and_has_no_end_was_cut_off() {
     write(&home, Record::Watched, WATCHED).unwrap();
     assert_eq!(read(&home), Trace::CutOff);
     ended(&home, Exit::Code(0)).unwrap();
-    // Written late by another one: the end stays known.
+    // Written late by another observer: the end remains known.
     write(&home, Record::Watched, WATCHED).unwrap();
     assert_eq!(read(&home), Trace::Ended(Exit::Code(0)));
     // The next program of the same instance.
@@ -50,7 +50,7 @@ proptest! {
         ended(&home, Exit::Code(7)).unwrap();
         let mut bytes = fs::read(home.trace()).unwrap();
         let to = bytes.len().min(from + length);
-        // So much of what is written is blank that this may be no damage.
+        // Most of the contents are blanks, so a blank may be no damage.
         prop_assume!(byte != b' ');
         bytes[from..to].fill(byte);
         fs::write(home.trace(), bytes).unwrap();

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A host's name service, put together from scripts and files.
+/// A host's name service, composed of scripts and files.
 struct Host(TempDir);
 
 impl Host {
@@ -39,7 +39,7 @@ fn entry(name: &str, uid: u32, gid: u32) -> Entry {
 fn users_are_those_of_this_host() {
     let lookup = Lookup::new(Sources::default(), PATIENCE);
     assert_eq!(lookup.user("root"), Ok(entry("root", 0, 0)));
-    // However it is written, and never as nothing at all, which would leave the user as it is.
+    // In any notation, and never as an absent user, which would leave the user unchanged.
     for zero in ["0", "00", "+0"] {
         assert_eq!(lookup.user(zero).map(|user| user.uid), Ok(0), "{zero}");
     }
@@ -56,7 +56,7 @@ fn users_are_those_of_this_host() {
     }
     let unknown = lookup.user("no-such-user").unwrap_err().to_string();
     assert_eq!(unknown, "there is no user \"no-such-user\" on this host");
-    // A number that is nobody's stands for itself.
+    // A number without a user is accepted.
     assert_eq!(lookup.user("1234567"), Ok(entry("1234567", 1_234_567, 1_234_567)));
     assert_eq!(
         lookup.groups(&entry("1234567", 1_234_567, 1_234_567)),
@@ -96,7 +96,7 @@ fn files_stand_in_for_programs_that_are_not_there() {
     assert_eq!(lookup.user("800"), Ok(web.clone()));
     assert_eq!(lookup.groups(&web), Ok(vec![801, 900, 902]));
     assert!(lookup.user("bad").is_err());
-    // Its group would be another's.
+    // Its group would be another one.
     let error = lookup.user("7777").unwrap_err().to_string();
     assert!(
         error.contains("\"7777\"") && error.contains("but a group does"),
@@ -160,9 +160,9 @@ fn a_policy_that_cannot_be_read_permits_nothing() {
     };
     policy.write(&file(&instances)).unwrap();
     assert_eq!(Identity::find(&held, "").unwrap().uid, 0);
-    // What a check runs as is what its program was started as, and not what is permitted by now.
+    // A check runs as the user that its program was started as, and not as the one that is permitted by now.
     Identity::of_program(&held, "").unwrap();
-    // Also when it was moved, and another agent's is where it was.
+    // Even if the directory was moved, and another agent's is in its place.
     let moved = data_dir.path().join("moved");
     fs::create_dir(&moved).unwrap();
     fs::rename(&instances, moved.join("instances")).unwrap();
@@ -178,7 +178,7 @@ fn a_policy_that_cannot_be_read_permits_nothing() {
 #[test]
 fn another_name_of_a_permitted_number_is_permitted_with_the_same_groups_alone() {
     let host = Host::new();
-    // 801 has three names, of which the second has another primary group and the third another one besides.
+    // 801 has three names, of which the second has another primary group and the third an additional group.
     let passwd = host.file(
         "passwd",
         "web:x:801:801::/:/bin/sh\nprimary:x:801:0::/:/bin/sh\nmember:x:801:801::/:/bin/sh\nsame:x:801:801::/:/bin/sh\n",
@@ -197,7 +197,7 @@ fn another_name_of_a_permitted_number_is_permitted_with_the_same_groups_alone() 
         ("web", "web", true),
         ("web", "same", true),
         ("same", "web", true),
-        // By its number the host finds the first.
+        // With the number, the host finds the first name.
         ("web", "801", true),
         ("801", "web", true),
         ("801", "0801", true),
@@ -293,7 +293,7 @@ fn nobody_passes_through_the_directory_of_instances_unless_one_has_to() {
     order("1", true);
     fs::create_dir(directory.path().join("half-made")).unwrap();
     assert_eq!((mode(true), mode(false)), (0o700, passed));
-    // One that an earlier version runs.
+    // An instance of an earlier version.
     order("2", false);
     assert_eq!((mode(true), mode(false)), (passed, passed));
 }
@@ -319,7 +319,7 @@ fn a_directory_of_instances_is_not_another_agents() {
     let error = prepare(&instances, 0o700, &policy).unwrap_err().to_string();
     assert!(error.contains("another agent's data_dir"), "{error}");
     assert_eq!(mode(), before);
-    // Another disk is nobody's.
+    // A link to another disk is permitted.
     fs::remove_file(&instances).unwrap();
     std::os::unix::fs::symlink(disk.join("instances"), &instances).unwrap();
     prepare(&instances, 0o700, &policy).unwrap();

@@ -42,7 +42,7 @@ fn what_is_no_record_is_put_aside() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("junk"), b"junk").unwrap();
     fs::write(folder.join("long"), vec![0; BYTES as usize + 1]).unwrap();
-    // What would be waited for, or read, without end.
+    // Files that would block, or never end.
     let pipe = folder.join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
     std::os::unix::fs::symlink("/dev/zero", folder.join("link")).unwrap();

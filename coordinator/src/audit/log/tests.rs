@@ -23,13 +23,13 @@ enum Op {
 #[derive(Debug, Default)]
 struct Bytes {
     bytes: Vec<u8>,
-    /// What was done since the test began to listen.
+    /// Operations since the test began to record.
     ops: Option<Vec<Op>>,
-    /// Bytes that fit; beyond, the disk is full.
+    /// Free bytes; beyond them, the disk is full.
     room: Option<u64>,
 }
 
-/// A disk that tells what is done to it, and that may be full.
+/// A disk that records its operations, and that may be full.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<Bytes>>);
 
@@ -133,7 +133,7 @@ fn outcome(intent: u64) -> v1::AuditRecord {
     }
 }
 
-/// How many entries there are; their chain is whole.
+/// Number of entries, after verifying their chain.
 fn verified(log: &Log) -> u64 {
     let key = wyneos_core::integrity::DigestSigner::new(&SECRET).public_key();
     let mut verifier = audit::Verifier::new(CLUSTER, key);
@@ -161,7 +161,7 @@ fn a_crash_at_any_byte_of_the_last_write_leaves_all_of_it_or_nothing() {
     let mut left = before;
     let mut seen = std::collections::BTreeSet::new();
     for (at, op) in ops.iter().enumerate() {
-        // Each byte of the short writes, as of the header that decides; of pages, some.
+        // Every byte of short writes, such as those of the decisive header; some of pages.
         let cuts: Vec<usize> = match op {
             Op::Write(_, data) if data.len() <= 512 => (0..=data.len()).collect(),
             Op::Write(_, data) => (0..=data.len()).step_by(509).collect(),
@@ -179,7 +179,7 @@ fn a_crash_at_any_byte_of_the_last_write_leaves_all_of_it_or_nothing() {
                 other => panic!("{other} entries, operation {at}, byte {cut}"),
             }
             seen.insert(entries);
-            // The chain goes on from there.
+            // The chain continues from there.
             log.append(vec![intent("behind")]).unwrap();
             assert_eq!(verified(&log), entries + 1);
         }
@@ -221,7 +221,7 @@ fn entries_of_a_version_without_intents_are_nobodys_intents() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whatever order intents and outcomes come in, and whenever the coordinator ends: those that have none are found.
+    /// For any order of intents and outcomes, and any end of the coordinator, the intents without an outcome are found.
     #[test]
     fn intents_without_an_outcome_are_found(steps in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 1..40)) {
         let disk = Disk::default();

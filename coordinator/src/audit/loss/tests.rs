@@ -23,7 +23,7 @@ fn intent() -> v1::AuditRecord {
     intent_of(v1::AuditRecord::default())
 }
 
-/// Starts and ends an audit to which this many intents are written; what there was to tell, and what is known of it.
+/// Starts and ends an audit with this many intents; returns the reported loss, and the record of the audit.
 fn run(place: &Path, secret: &[u8; 32], known: Option<Known>, intents: u64) -> (Option<String>, Known) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -50,7 +50,7 @@ fn run(place: &Path, secret: &[u8; 32], known: Option<Known>, intents: u64) -> (
     (lost.into_iter().next(), Known { newest, entry: end })
 }
 
-/// The entries, whose chain is whole, and what they say is lost.
+/// The entries with a verified chain, and the losses that they report.
 fn verified(place: &Path, known: Known) -> (Vec<v1::AuditRecord>, Vec<(u64, u64)>) {
     let opened = Opened::new(place, CLUSTER, &SECRET, 1_000, Some(known)).unwrap();
     assert_eq!(opened.lost, None);
@@ -66,7 +66,8 @@ fn verified(place: &Path, known: Known) -> (Vec<v1::AuditRecord>, Vec<(u64, u64)
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever starts there were, an older copy that is put back is noticed, and so is none at all; nothing is where nothing is missing.
+    /// For any sequence of starts, an older copy that is put back is detected, and so is a missing audit; nothing is
+    /// reported if nothing is missing.
     #[test]
     fn what_is_missing_is_noticed_and_told(
         starts in prop::collection::vec(0u64..4, 1..5),
@@ -109,10 +110,10 @@ fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (_, known) = run(ours.path(), &SECRET, None, 3);
     let (_, known) = run(ours.path(), &SECRET, Some(known), 2);
-    // More entries than are missed: only who signed them tells.
+    // More entries than are missed: only the signature distinguishes them.
     run(theirs.path(), &[8; 32], None, 40);
     let mut known = known;
-    // However often: none that was put aside takes another one's place.
+    // However often: a renamed audit never replaces another one.
     for (times, name) in ["audit.redb.foreign", "audit.redb.foreign.2", "audit.redb.foreign.3"]
         .into_iter()
         .enumerate()
@@ -134,7 +135,7 @@ fn an_audit_of_somebody_else_is_put_aside_and_another_one_of_ours_is_noticed() {
         let (_, told) = verified(ours.path(), known);
         assert_eq!(told.len(), 1, "{times}");
     }
-    // One of ours that has the numbers, and says something else.
+    // An audit of this coordinator with the same numbers and other contents.
     let fork = tempfile::tempdir().unwrap();
     let (_, other) = run(fork.path(), &SECRET, None, 40);
     run(fork.path(), &SECRET, Some(other), 0);
@@ -157,7 +158,7 @@ fn with_another_key_the_audit_that_the_state_knows_is_not_put_aside() {
         "{refused}"
     );
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing was renamed");
-    // With the right one it goes on.
+    // With the correct one it continues.
     let (lost, known) = run(place.path(), &SECRET, Some(known), 1);
     assert_eq!(lost, None);
     verified(place.path(), known);
@@ -167,7 +168,7 @@ fn with_another_key_the_audit_that_the_state_knows_is_not_put_aside() {
 fn a_file_without_a_byte_is_refused_with_what_to_do() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join(FILE);
-    // A first start that was cut off.
+    // An interrupted first start.
     fs::write(&path, b"").unwrap();
     let (_, known) = run(place.path(), &SECRET, None, 1);
     fs::write(&path, b"").unwrap();
@@ -179,7 +180,7 @@ fn a_file_without_a_byte_is_refused_with_what_to_do() {
         refused.contains("remove it") && refused.contains("from a backup"),
         "{refused}"
     );
-    // Cut short.
+    // Truncated.
     fs::remove_file(&path).unwrap();
     run(place.path(), &SECRET, None, 40);
     let bytes = fs::read(&path).unwrap();

@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// A body whose pieces come one by one; it does not end.
+/// A body whose pieces arrive one by one, without an end.
 struct Pieces(Vec<Vec<u8>>);
 
 impl http_body::Body for Pieces {
@@ -35,7 +35,7 @@ fn framed(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// `bytes` cut at these places.
+/// `bytes` divided at these positions.
 fn cut(bytes: &[u8], mut places: Vec<usize>) -> Vec<Vec<u8>> {
     places.extend([0, bytes.len()]);
     places.sort_unstable();
@@ -43,7 +43,7 @@ fn cut(bytes: &[u8], mut places: Vec<usize>) -> Vec<Vec<u8>> {
     pieces.filter(|piece| !piece.is_empty()).collect()
 }
 
-/// What a body comes to: the bytes that were read, and the error that it ended with.
+/// The result of a body: the number of bytes read, and the error that ended it.
 fn read(body: &mut Receiving) -> (usize, Option<Status>) {
     let mut context = Context::from_waker(Waker::noop());
     let mut bytes = 0;
@@ -70,7 +70,7 @@ proptest! {
     ) {
         let bytes: Vec<u8> = lengths.iter().flat_map(|length| framed(*length)).collect();
         let pieces = cut(&bytes, places.iter().map(|place| place.index(bytes.len())).collect());
-        // Where messages end: what came since is held when the next piece comes.
+        // Ends of messages: bytes since the last end are held when the next piece arrives.
         let mut ends = vec![0];
         ends.extend(lengths.iter().scan(0, |end, length| { *end += PREFIX + length; Some(*end) }));
         let (mut at, mut most) = (0, 0);
@@ -83,7 +83,7 @@ proptest! {
         let received = received(&quota, 0);
         let session = rule(SESSION).unwrap();
         let mut body = Receiving::new(Body::new(Pieces(pieces)), &received, session);
-        // Not by way of a runtime: a session has no time to be looked at.
+        // Without a runtime: a session has no time limit.
         let (read, failed) = read(&mut body);
         prop_assert!(failed.is_none() && read == bytes.len());
         prop_assert_eq!(body.counted, most);
@@ -164,7 +164,7 @@ fn what_is_counted_is_told_by_the_metrics() {
     assert_eq!(metrics.request_bytes.get(), 0);
 }
 
-/// The rpcs that take a stream of requests are those that the protos say.
+/// The rpcs with a stream of requests are those in the protos.
 #[test]
 fn streams_of_requests_have_no_time() {
     let pool = <prost_types::FileDescriptorSet as prost::Message>::decode(wyneos::FILE_DESCRIPTOR_SET).unwrap();

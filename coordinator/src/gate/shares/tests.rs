@@ -15,7 +15,7 @@ pub(in crate::gate) fn received_with(quota: &Arc<Quota>, bytes: usize, metrics: 
     share.receive(who, bytes, metrics).unwrap()
 }
 
-/// A request of which so many bytes are counted.
+/// A request with this number of counted bytes.
 pub(in crate::gate) fn received(quota: &Arc<Quota>, bytes: usize) -> Arc<Received> {
     received_with(quota, bytes, &Metrics::new().0)
 }
@@ -32,7 +32,7 @@ fn who_asks_for_health_without_end_keeps_nobody_from_joining() {
     let (watch, check) = (rule("grpc.health.v1.Health/Watch"), rule("grpc.health.v1.Health/Check"));
     let enroll = rule("wyneos.v1.EnrollmentService/Enroll").unwrap();
     let mut held = Vec::new();
-    // From many sources, until nobody gets a place.
+    // From many sources, until there is no free place.
     for source in 0..=255 {
         for rule in [watch.unwrap(), check.unwrap()] {
             let attacker = caller(None, [10, 0, 0, source]);

@@ -33,7 +33,7 @@ proptest! {
         let (mut told, mut token, mut cycle) = (Vec::new(), String::new(), 0);
         loop {
             cycle += 1;
-            // Each cycle says other times, in another order.
+            // Each cycle has other times, in another order.
             let mut forecasts: Vec<Forecast> = Vec::new();
             for (at, (node, channel)) in (0..nodes).flat_map(|node| Channel::ALL.map(|channel| (node, channel))).enumerate() {
                 forecasts.push(forecast(node, channel, times[(at + 7 * cycle) % times.len()]));

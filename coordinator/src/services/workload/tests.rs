@@ -70,11 +70,11 @@ proptest! {
         workload in prop::sample::select(vec!["", "web", "db"]),
     ) {
         let mut rows = BTreeMap::new();
-        // What a client has, as the coordinator thinks, and as it was told.
+        // The client's state as tracked by the coordinator, and as received.
         let (mut known, mut client) = (View::default(), BTreeMap::new());
         let mut newest = View::default();
         for round in rounds.into_iter().map(Some).chain([None]) {
-            // A change may come before all of the last one was told.
+            // A change may occur before the last one was sent completely.
             let last = round.is_none();
             for (id, text) in round.unwrap_or_default() {
                 match text {
@@ -85,7 +85,7 @@ proptest! {
             }
             loop {
                 let (answer, between) = changes(&known, &newest, workload, most, shown);
-                // One row more than fits, at most.
+                // At most one row more than fits.
                 prop_assert!(answer.encoded_len() < most + most / 4 + 1_000, "{}", answer.encoded_len());
                 prop_assert_eq!(answer.more, between.is_some());
                 for row in answer.changed {
@@ -151,7 +151,7 @@ fn named(id: NodeId) -> Named {
     Named { id, name }
 }
 
-/// An instance is stopped as its node was lost, by the verdict of that number.
+/// An instance is stopped because its node was lost, by the verdict with this number.
 fn lost(slot: u32, verdict: u64) -> Evidence {
     let loss = Loss {
         node: GONE,
@@ -170,7 +170,7 @@ fn why_follows_ids_from_an_instance_to_the_observers_that_missed_its_node() {
     let events = [
         decided(1, Kind::Liveness, Vec::new(), Vec::new()),
         decided(2, Kind::Liveness, vec![missed], by(1)),
-        // One that has nothing to do with the instance.
+        // A decision that does not concern the instance.
         decided(3, Kind::Liveness, Vec::new(), Vec::new()),
         decided(
             4,

@@ -9,7 +9,7 @@ use wyneos_core::{
     workload::Instance,
 };
 
-/// A row as versions before data beside sentences read and write it.
+/// A row as read and written by versions without data beside sentences.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Before {
     time: WallTime,
@@ -61,7 +61,7 @@ fn an_earlier_version_reads_a_rows_sentence_and_its_rows_are_read_as_sentences()
     let told = |text: &str| text.to_owned();
     assert_eq!(read.source, Source::Told(told(&before.source)));
     assert_eq!(read.fact, Fact::Told(told(&before.fact)));
-    // What was a sentence stays one, byte for byte.
+    // A sentence remains unchanged, byte for byte.
     assert_eq!(serde_json::to_string(&read).unwrap(), written);
 }
 

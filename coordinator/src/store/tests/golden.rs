@@ -1,6 +1,7 @@
-//! Stores that earlier landings wrote are opened, and have in them what was written: a `data_dir` and, beside it, its records as text.
+//! Stores of earlier releases are opened and contain what was written: a `data_dir` and, beside it, its records as
+//! text.
 //!
-//! `WYNEOS_GOLDEN=NAME` writes a further one; none is ever written anew.
+//! `WYNEOS_GOLDEN=NAME` writes a further one; existing ones are never rewritten.
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// What is durable, record by record, as this version writes it.
+/// The durable state, record by record, as this version writes it.
 fn told(durable: &Durable, events: &[Event], seals: &[SealEntry]) -> Value {
     json!({
         "cluster": durable.cluster.to_string(),
@@ -72,7 +73,7 @@ fn write(directory: &Path) {
     fs::write(directory.join("records.json"), format!("{text}\n")).unwrap();
 }
 
-/// All that is in `wanted` is in `found`: a later version may say more of it.
+/// Whether everything in `wanted` is in `found`: a later version may contain more.
 fn has(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Object(found), Value::Object(wanted)) => wanted

@@ -1,4 +1,4 @@
-//! The cluster that the views show: four nodes in two zones, a service, a batch and a daemon. In protobuf's JSON, for brevity.
+//! The cluster in the views: four nodes in two zones, a service, a batch and a daemon. In protobuf's JSON, for brevity.
 
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::context::pool;
 
-/// A message from its JSON; a field that it does not have, or a value that does not fit, fails the test.
+/// A message from its JSON; an unknown field, or an invalid value, fails the test.
 pub(super) fn message<M: Message + Name + Default>(json: Value) -> M {
     let descriptor = pool().unwrap().get_message_by_name(&M::full_name()).unwrap();
     let dynamic = DynamicMessage::deserialize(descriptor, json).unwrap();
@@ -60,7 +60,7 @@ fn with(mut base: Value, changes: Value) -> Value {
     base
 }
 
-/// One that is well, one cordoned and suspected, one offline, and one that waits for admission.
+/// A healthy node, a cordoned and suspected one, an offline one, and a pending one.
 pub(super) fn nodes() -> Value {
     json!([
         node(1, "a"),
@@ -186,7 +186,8 @@ pub(super) fn waiting() -> Value {
     }])
 }
 
-/// A service that waits for room, a batch of which a part failed for good, a daemon that is well, and a service that does not stay up.
+/// A service that waits for room, a batch with a permanently failed part, a healthy daemon, and a service that fails
+/// repeatedly.
 pub(super) fn workloads() -> Value {
     json!([
         { "name": "web", "kind": "service", "revision": 4, "stableRevision": 4, "desired": 3, "running": 2, "healthy": 2, "current": 2, "lost": 1, "unwell": 1,
@@ -246,7 +247,7 @@ pub(super) fn instances() -> Value {
     ])
 }
 
-/// An instance that ended before.
+/// An instance that ended earlier.
 pub(super) fn ended() -> Value {
     instance(
         "web",

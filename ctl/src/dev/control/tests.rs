@@ -1,6 +1,6 @@
 use super::*;
 
-/// An address that nobody uses now.
+/// An unused address.
 pub(in crate::dev) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -56,7 +56,7 @@ fn fuzz_requests() {
     });
 }
 
-/// Answers the next request by its own words, while `asking` goes on.
+/// Answers the next request with its own words, while `asking` is polled.
 async fn served<T>(control: &mut Control, asking: impl Future<Output = T>) -> T {
     let answering = async {
         loop {
@@ -102,7 +102,7 @@ async fn what_is_no_request_is_refused_and_a_long_one_is_not_read() {
     for wrong in ["kill\n", "\n", &long] {
         let answer = served(&mut control, async {
             let mut stream = UnixStream::connect(socket(address)).await.unwrap();
-            // The other side may have ended the connection before it has read everything.
+            // The other side may have ended the connection before reading everything.
             drop(stream.write_all(wrong.as_bytes()).await);
             let mut answer = String::new();
             drop(stream.read_to_string(&mut answer).await);
