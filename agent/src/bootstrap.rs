@@ -232,7 +232,7 @@ fn take_stock(
     let Node { identity, clock, .. } = node;
     let policy = Policy::new(&config.work_user, &config.users.0);
     let prefix = Prefix::new(identity.id, Path::new("."));
-    let prefix = prefix.map_err(|error| BootError::System("look at the data_dir", error))?;
+    let prefix = prefix.map_err(|error| BootError::System("examine the data_dir", error))?;
     let (facts, means) = facts(config, identity, prefix.clone(), address, &policy)?;
     let seed = SysRng
         .try_next_u64()
@@ -255,7 +255,7 @@ fn take_stock(
         clock.wall(),
         sender.clone(),
     )
-    .map_err(|error| BootError::System("read what instances left", error))?;
+    .map_err(|error| BootError::System("examine existing instances", error))?;
     let core_config = agent::Config {
         facts,
         incarnation,
@@ -276,7 +276,7 @@ fn set_modes(instances: &Path, contained: bool, policy: &Policy) -> Result<(), B
         modes::mode_of(path, is_directory, mode)
     });
     instance::prepare(instances, mode, policy)
-        .map_err(|error| BootError::System("make the directory of instances", error))
+        .map_err(|error| BootError::System("create the directory of instances", error))
 }
 
 /// The servers, and the channels by which the driver updates them.
@@ -459,7 +459,7 @@ fn facts(
         config_digest: blake3::hash(config.to_toml().as_bytes()).into(),
         probe_address: join::advertised(config, address),
     };
-    tracing::info!(listen = %address, advertise = facts.probe_address, "peers are told to probe this agent there");
+    tracing::info!(listen = %address, advertise = facts.probe_address, "peers probe this agent at the advertised address");
     let uncontained = contained.err();
     let address = host_of(&facts.probe_address).to_owned();
     let means = Means {
@@ -508,7 +508,7 @@ async fn serve(
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
-        tracing::error!(%error, "the port for probes has failed: peers cannot reach this agent before it is restarted");
+        tracing::error!(%error, "the port for probes has failed: peers cannot reach this agent until it is restarted");
     }
 }
 

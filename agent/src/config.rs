@@ -142,7 +142,10 @@ impl Config {
 
     fn check_fields(&self) -> Result<(), BadConfig> {
         if self.coordinators.0.is_empty() {
-            return Err(BadConfig::field("coordinators", "empty; give at least one host:port"));
+            return Err(BadConfig::field(
+                "coordinators",
+                "empty; at least one host:port is required",
+            ));
         }
         if let Some(wrong) = self.coordinators.0.iter().find(|address| !is_address(address)) {
             return Err(BadConfig::field("coordinators", format!("{wrong:?} is not host:port")));
@@ -157,7 +160,7 @@ impl Config {
         for (field, address) in [("listen", listen), ("metrics_listen", self.metrics_listen.0)] {
             if let Some(address) = address.filter(|address| !self.insecure && !address.ip().is_loopback()) {
                 let reason =
-                    format!("{address} is not a loopback address, and there is no TLS on it; --insecure allows it");
+                    format!("{address} is not a loopback address, and is served without TLS; --insecure permits it");
                 return Err(BadConfig::field(field, reason));
             }
         }

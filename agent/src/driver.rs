@@ -250,7 +250,7 @@ impl Driver {
                 file.sync_data()
             };
             let done = write()
-                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "data_dir cannot be written: instances run on, and nothing new can be recorded until it can"))
+                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "data_dir cannot be written: instances continue to run, and nothing new can be recorded until it can"))
                 .is_ok();
             // Without a receiver the agent has stopped.
             drop(sender.blocking_send(ToAgent::Fact(Input::DiskTouched { done })));
@@ -279,7 +279,7 @@ impl Driver {
                 // The first cluster is kept: probes from another one are answered with an error.
                 let known = self.cluster.get_or_init(|| cluster);
                 if *known != cluster {
-                    tracing::warn!(%known, %cluster, "the coordinator is of another cluster than the one that this agent joined first: is `coordinators` right?");
+                    tracing::warn!(%known, %cluster, "the coordinator belongs to another cluster than the one that this agent joined first: is `coordinators` correct?");
                 }
                 self.metrics.sessions.inc();
                 tracing::info!(%cluster, epoch, session, address, "joined");
@@ -295,8 +295,8 @@ impl Driver {
             }
             Notice::Lapsed => {
                 tracing::error!(
-                    "the coordinator was not heard for the length of the lease, neither directly nor through a peer: this node does not count \
-                     itself a member any more, and its singletons are stopped before they may be started elsewhere"
+                    "the coordinator was not heard for the length of the lease, neither directly nor through a peer: this node no longer regards \
+                     itself as a member, and its singletons are stopped before they may be started elsewhere"
                 );
             }
             Notice::Lost {

@@ -51,7 +51,7 @@ pub(crate) enum IdentityError {
         source: io::Error,
     },
     /// The directory is not the one that was locked.
-    #[error("{}: it was moved or replaced as the agent started; start it again", .0.display())]
+    #[error("{}: it was moved or replaced while the agent started; start it again", .0.display())]
     Moved(PathBuf),
     /// A file has unexpected contents.
     #[error("{}: {reason}", .path.display())]
@@ -136,7 +136,7 @@ impl Identity {
     /// Loads the identity in `directory`, creates it at the first start, and counts the start.
     pub(crate) fn start(directory: &Path) -> Result<Identity, IdentityError> {
         rights::check(directory)?;
-        files::make_dir(directory, 0o711).map_err(failed(directory, "make the data_dir"))?;
+        files::make_dir(directory, 0o711).map_err(failed(directory, "create the data_dir"))?;
         // A user who may write above it may have created it first.
         rights::check(directory)?;
         let lock_path = directory.join("lock");
@@ -149,7 +149,7 @@ impl Identity {
         let start = incarnation::next(&path, &memory).map_err(|failure| match failure {
             Failure::Damaged => IdentityError::Damaged {
                 path: path.clone(),
-                reason: "holds no number; write one that is larger than the coordinator knows (`wynectl node` shows it) into it",
+                reason: "contains no number; write one into it that is larger than the one the coordinator knows (`wynectl node` shows it)",
             },
             Failure::Read(error) => failed(&path, "read it")(error),
             Failure::Write(source) => IdentityError::Uncounted { path: path.clone(), source },
@@ -157,7 +157,7 @@ impl Identity {
         if let Some(error) = &start.unwritten {
             tracing::error!(
                 path = %path.display(), incarnation = start.number, %error,
-                "the disk does not take the count of this agent's starts: what runs goes on and can be ended, and nothing new is started"
+                "the disk does not accept the count of this agent's starts: running instances continue and can be ended, and nothing new is started"
             );
         }
         Ok(Identity {

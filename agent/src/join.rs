@@ -91,7 +91,7 @@ impl Join {
         let first = file
             .coordinators
             .and_then(|coordinators| coordinators.0.into_iter().next());
-        let missing = || BadConfig::field("coordinators", "missing; give one there, or --coordinator");
+        let missing = || BadConfig::field("coordinators", "missing; set it there, or use --coordinator");
         Ok(Plan {
             token: &self.token,
             config: self.config.as_deref().filter(|_| self.data_dir.is_none()),
@@ -130,7 +130,7 @@ pub(crate) enum JoinError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A key could not be generated.
-    #[error("cannot make a key: {0}")]
+    #[error("cannot generate a key: {0}")]
     Key(String),
     /// A file failed.
     #[error("{}: cannot write it", .0.display())]
@@ -139,7 +139,7 @@ pub(crate) enum JoinError {
     #[error(transparent)]
     Clock(#[from] Behind),
     /// There is no connection.
-    #[error("{}; is it the coordinator that gave out the token?", client::describe(.0))]
+    #[error("{}; is it the coordinator that issued the token?", client::describe(.0))]
     Connect(ConnectError),
     /// The coordinator refused.
     #[error("the coordinator refused: {0}")]
@@ -201,7 +201,7 @@ fn key(data_dir: &Path) -> Result<PrivateKeyDer<'static>, JoinError> {
         return PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
             let damaged = io::Error::new(
                 io::ErrorKind::InvalidData,
-                "no private key in it; remove it to make a new one",
+                "no private key in it; remove it to generate a new one",
             );
             JoinError::File(path, damaged)
         });
@@ -274,7 +274,7 @@ async fn enroll(join: &Plan<'_>, data_dir: &Path) -> Result<(), JoinError> {
     let data_dir = join.data_dir.display();
     match is_in_use(&join.data_dir) {
         true => println!(
-            "an agent runs with {data_dir} now: restart it, so that it uses the new certificate and configuration"
+            "an agent is running with {data_dir}: restart it, so that it uses the new certificate and configuration"
         ),
         false => match join.config {
             Some(config) => println!("start it: wyneos-agent run --config {}", config.display()),

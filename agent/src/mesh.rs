@@ -61,9 +61,9 @@ impl Answering {
         };
         let shown = request.extensions().get::<Peer>().and_then(|peer| peer.shown.as_ref());
         let node = shown.and_then(|shown| shown.principal.node());
-        let node = node.ok_or_else(|| Status::unauthenticated("this needs an agent's certificate"))?;
+        let node = node.ok_or_else(|| Status::unauthenticated("this call requires an agent's certificate"))?;
         if node.to_string() != claimed {
-            let message = format!("{field}: the certificate is that of node {node}");
+            let message = format!("{field}: the certificate belongs to node {node}");
             return Err(Status::permission_denied(message));
         }
         if members.borrow().contains(&node) {

@@ -47,30 +47,30 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("wyneos_agent");
         registry.register("heartbeats", "Heartbeats sent", metrics.heartbeats.clone());
-        registry.register("sessions", "Sessions that stood", metrics.sessions.clone());
+        registry.register("sessions", "Established sessions", metrics.sessions.clone());
         registry.register(
             "standings_relayed",
-            "News of this node's standing that came by way of a peer",
+            "Reports of this node's standing that arrived by way of a peer",
             metrics.relayed.clone(),
         );
         registry.register(
             "member",
-            "1 while the lease runs by which this node may take itself for a member, else 0",
+            "1 while the lease of this node's membership is valid, otherwise 0",
             metrics.member.clone(),
         );
         registry.register(
             "certificate_ends_seconds",
-            "When the certificate expires, in seconds of Unix time; 0 without TLS",
+            "Expiry of the certificate, in seconds of Unix time; 0 without TLS",
             metrics.certificate_ends.clone(),
         );
         registry.register(
             "connections_refused",
-            "Connections of others closed before anything was said on them",
+            "Connections from others closed before any message",
             metrics.connections_refused.clone(),
         );
         registry.register(
             "probes_failed",
-            "Probes without a right answer in time",
+            "Probes without a correct answer in time",
             metrics.probes_failed.clone(),
         );
         registry.register(

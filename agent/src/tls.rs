@@ -54,7 +54,7 @@ pub(crate) enum TlsFailure {
     #[error(transparent)]
     Credentials(#[from] CredentialError),
     /// The credentials are another node's.
-    #[error("{}: the certificate is that of {named}, and this is node {node}", .path.display())]
+    #[error("{}: the certificate belongs to {named}, and this is node {node}", .path.display())]
     Another {
         /// Their directory.
         path: PathBuf,
@@ -210,8 +210,8 @@ impl Tls {
         self.refused.notify_one();
         let held = self.present().map(|(held, ..)| client::holds(&held));
         format!(
-            "the coordinator refuses this node's certificate as expired or not valid yet by the coordinator's clock: it holds {}, and this \
-             host's clock says {}; asking for another one",
+            "the coordinator refuses this node's certificate as expired or not valid yet by the coordinator's clock: it is valid {}, and this \
+             host's clock shows {}; requesting another one",
             held.unwrap_or_default(),
             shown(Clock::default().wall())
         )

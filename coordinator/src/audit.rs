@@ -97,11 +97,11 @@ pub(crate) struct Counters {
 pub(crate) enum NoIntent {
     /// The disk failed.
     #[error(
-        "the audit cannot be written, and nothing is changed without a record: nothing was done. Reads go on; the coordinator's log says why"
+        "the audit cannot be written, and nothing is changed without a record: nothing was done. Reads continue; the coordinator's log has the reason"
     )]
     NotWritten,
     /// Too many changes are in progress.
-    #[error("{OPEN} changes are under way, the limit: nothing was done")]
+    #[error("{OPEN} changes are in progress, the limit: nothing was done")]
     TooMany,
 }
 
@@ -157,7 +157,7 @@ fn put_aside(data_dir: &Path) -> Result<String, StoreError> {
         .ok_or_else(|| StoreError::Corrupt {
             path: path.clone(),
             reason: format!(
-                "it is not this coordinator's, and {FOREIGN} others lie beside it already; move those away"
+                "it is not this coordinator's, and {FOREIGN} others are stored beside it already; move those away"
             ),
         })?;
     fs::rename(&path, data_dir.join(&name))
@@ -195,7 +195,7 @@ impl Opened {
         if loss == Loss::WrongKey {
             return Err(StoreError::Corrupt {
                 path: data_dir.join(SIGNING_KEY),
-                reason: "it is not the key by which the audit of this data_dir is signed, and the audit is the one that the state knows: \
+                reason: "it is not the key that signed the audit of this data_dir, and the audit is the one that the state knows: \
                          nothing was changed"
                     .to_owned(),
             });
@@ -251,7 +251,7 @@ impl Opened {
         if cut_off > 0 {
             tracing::warn!(
                 cut_off,
-                "the coordinator ended while changes were under way; the audit has the result of each"
+                "the coordinator ended while changes were in progress; the audit contains the result of each"
             );
         }
         let (work, queue) = mpsc::channel(WAITING);

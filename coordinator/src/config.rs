@@ -141,7 +141,7 @@ impl Config {
         number("enrolments_per_minute", self.enrolments_per_minute.into(), 1, 1_000_000)?;
         number("audit_max_count", self.audit_max_count, 1_000, u64::MAX)?;
         if self.ca_cert.as_os_str().is_empty() != self.ca_key.as_os_str().is_empty() {
-            let reason = "ca_cert and ca_key go together: give both, or neither";
+            let reason = "ca_cert and ca_key must be set together: set both, or neither";
             return Err(BadConfig::field("ca_key", reason));
         }
         let listens = [
@@ -152,7 +152,7 @@ impl Config {
             let Some(address) = address else { continue };
             if !tls && !self.insecure && !address.ip().is_loopback() {
                 let reason =
-                    format!("{address} is not a loopback address, and there is no TLS on it; --insecure allows it");
+                    format!("{address} is not a loopback address, and is served without TLS; --insecure permits it");
                 return Err(BadConfig::field(field, reason));
             }
         }

@@ -85,7 +85,7 @@ impl Gate {
         };
         let token = header.to_str().ok().and_then(|header| header.strip_prefix(BEARER));
         let wrong = || {
-            let why = "authorization: the bearer token is none of this cluster, or holds no more";
+            let why = "authorization: the bearer token is not one of this cluster, or is no longer valid";
             refused(status::unauthenticated(why))
         };
         let hash = bearer_hash(token.ok_or_else(wrong)?.trim());
@@ -116,7 +116,7 @@ impl Gate {
         let shut = |why: &dyn std::fmt::Display| Err(status::unauthenticated(format!("{}: {why}", caller.name)));
         // The handshake checked it, possibly long ago.
         if caller.ends.is_some_and(|ends| SystemTime::now() >= ends) {
-            return shut(&"the certificate has expired since it was shown");
+            return shut(&"the certificate has expired since it was presented");
         }
         match (&caller.shown, &caller.bearer) {
             (Some((principal, key)), _) if principal.role.is_persons() => {
@@ -125,7 +125,7 @@ impl Gate {
                     Err(why) => shut(&why),
                 }
             }
-            (None, Some(hash)) if access.bearer(hash, now).is_none() => shut(&"the bearer token holds no more"),
+            (None, Some(hash)) if access.bearer(hash, now).is_none() => shut(&"the bearer token is no longer valid"),
             _ => Ok(()),
         }
     }
@@ -139,7 +139,7 @@ impl Gate {
             self.metrics.call_refused("no_rule");
             return (
                 nobody(),
-                Err(status::unimplemented("RPC_UNKNOWN", "there is no such rpc here")),
+                Err(status::unimplemented("RPC_UNKNOWN", "there is no such rpc")),
             );
         };
         let caller = match self.identify(request) {
@@ -159,14 +159,14 @@ impl Gate {
             None => {
                 self.metrics.call_refused("unauthenticated");
                 status::unauthenticated(format!(
-                    "{rpc} needs {needs}, and this call shows neither a certificate nor a bearer token"
+                    "{rpc} requires {needs}, and this call presents neither a certificate nor a bearer token"
                 ))
             }
             Some(role) => {
                 self.metrics.call_refused("role");
                 status::denied(
                     "ROLE",
-                    format!("{rpc} needs {needs}; {} has {}", caller.name, role.name()),
+                    format!("{rpc} requires {needs}; {} has {}", caller.name, role.name()),
                 )
             }
         };
@@ -299,7 +299,9 @@ fn size_of(headers: &HeaderMap) -> usize {
 fn plain(headers: &HeaderMap) -> Result<(), Status> {
     match headers.get("grpc-encoding") {
         Some(encoding) if encoding != "identity" => {
-            let message = format!("grpc-encoding: requests are not compressed here, and this one is, by {encoding:?}");
+            let message = format!(
+                "grpc-encoding: compressed requests are not supported, and this one is compressed with {encoding:?}"
+            );
             Err(status::unimplemented("COMPRESSION", message))
         }
         _ => Ok(()),
@@ -374,7 +376,7 @@ impl Gate {
         }
         self.hold_refusal(caller, request);
         let message = format!(
-            "{caller} made too many calls that were refused or not authenticated; try again in {} s",
+            "{caller} made too many calls that were refused or not authenticated; retry in {} s",
             wait.as_secs().max(1)
         );
         Err(status::exhausted("RATE", message))
@@ -492,7 +494,7 @@ where
             match carried_out.await {
                 Ok(result) => result,
                 Err(_) => {
-                    let message = "the call was cut off; whether it was done is not known";
+                    let message = "the call was cut off; whether it was carried out is unknown";
                     let outcome = Outcome::new(Code::Unknown, message);
                     of_cut_off.account(&whose, rule, &outcome).await;
                     Ok(Status::internal(message).into_http())

@@ -160,7 +160,7 @@ fn admin(admin: &Admin) -> Result<(), Told> {
     let target = format!("admin {}, for {}, into {out}", admin.name, admin.ttl);
     let failed = |source| BootError::File {
         path: data_dir.clone(),
-        what: "record there, for the audit, what is about to be done; nothing was done. Is it the coordinator's `--data-dir`?",
+        what: "record the intent for the audit there; nothing was done. Is it the coordinator's `--data-dir`?",
         source,
     };
     let caller = rustix::process::geteuid().as_raw();
@@ -183,7 +183,7 @@ fn admin(admin: &Admin) -> Result<(), Told> {
         .and_then(|ended| ended.map_err(|error| error.to_string()))
     {
         // The coordinator then records the result as unknown.
-        eprintln!("wyneos-coordinator: cannot note for the audit what was done: {error}");
+        eprintln!("wyneos-coordinator: cannot record the result for the audit: {error}");
     }
     let principal = made?;
     let until = humantime::format_rfc3339_seconds(SystemTime::now() + admin.ttl.0);

@@ -93,7 +93,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("wyneos_coordinator");
         let m = &metrics;
         registry.register("heartbeats", "Heartbeats received", m.heartbeats.clone());
-        registry.register("sessions", "Session transports open", m.sessions.clone());
+        registry.register("sessions", "Open session transports", m.sessions.clone());
         registry.register(
             "sessions_overrun",
             "Sessions closed because their agent did not read",
@@ -101,28 +101,28 @@ impl Metrics {
         );
         registry.register(
             "sessions_silent",
-            "Sessions ended because they never said hello",
+            "Sessions ended because they sent no hello",
             m.sessions_silent.clone(),
         );
         registry.register(
             "messages_invalid",
-            "Messages of agents that could not be accepted",
+            "Messages from agents that could not be accepted",
             m.messages_invalid.clone(),
         );
         registry.register(
             "engine_batch",
-            "Inputs that the engine took at once",
+            "Inputs that the engine processed at once",
             m.engine_batch.clone(),
         );
         registry.register("commit_seconds", "Time of a durable commit", m.commit_seconds.clone());
         registry.register(
             "publish_seconds",
-            "Time to encode, seal, keep and publish a snapshot",
+            "Time to encode, seal, store and publish a snapshot",
             m.publish_seconds.clone(),
         );
         registry.register(
             "apply_seconds",
-            "From a sampled heartbeat's arrival to its being applied",
+            "Time from a sampled heartbeat's arrival to its application",
             m.apply_seconds.clone(),
         );
         registry.register(
@@ -133,7 +133,7 @@ impl Metrics {
         registry.register("subscribers", "Subscribers of WatchSnapshots", m.subscribers.clone());
         registry.register(
             "answer_bytes",
-            "Bytes of answers that clients have not read, with the newest states",
+            "Bytes of unread answers, including the newest states",
             m.answer_bytes.clone(),
         );
         registry.register(
@@ -150,28 +150,28 @@ impl Metrics {
         registry.register("certificates", "Certificates issued", m.certificates.clone());
         registry.register(
             "audit_dropped",
-            "Refusals left out of the audit because too many came at once",
+            "Refusals omitted from the audit because too many arrived at once",
             m.audit.dropped.clone(),
         );
         registry.register(
             "audit_failures",
-            "Writes of the audit that failed; while it cannot be written nothing is changed",
+            "Failed writes of the audit; changes are refused meanwhile",
             m.audit.failures.clone(),
         );
         registry.register(
             "connections_refused",
-            "Connections closed before anything was said on them, or for too many refused calls",
+            "Connections closed before any message, or for too many refused calls",
             m.connections_refused.clone(),
         );
         registry.register(
             "calls_refused",
-            "Calls refused because of who called",
+            "Calls refused because of the caller, or at a limit",
             m.calls_refused.clone(),
         );
         registry.register("nodes", "Nodes by liveness", m.nodes.clone());
         registry.register(
             "invariant_broken",
-            "Things that break a coherence invariant",
+            "Objects that break a coherence invariant",
             m.broken.clone(),
         );
         registry.register("cycle", "Number of the newest cycle", m.cycle.clone());

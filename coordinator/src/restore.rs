@@ -29,7 +29,7 @@ const MARKER: &str = "restore-unfinished";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestoreError {
     /// The backup cannot be trusted.
-    #[error("{}: not a whole and unaltered backup", .path.display())]
+    #[error("{}: not a complete and unaltered backup", .path.display())]
     Backup {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) enum RestoreError {
         source: ExportError,
     },
     /// The directory is not empty.
-    #[error("{}: not empty (it has {found:?}): restore into a directory that is new, or move what is there away", .path.display())]
+    #[error("{}: not empty (it contains {found:?}): restore into a new directory, or move the contents away", .path.display())]
     Occupied {
         /// The directory.
         path: PathBuf,
@@ -45,11 +45,11 @@ pub(crate) enum RestoreError {
         found: String,
     },
     /// An earlier restore did not finish.
-    #[error("{}: a restore was begun here and not finished: remove what is in it, and restore again", .0.display())]
+    #[error("{}: a restore was begun here and not finished: empty the directory, and restore again", .0.display())]
     Unfinished(PathBuf),
     /// The clock is behind.
     #[error(
-        "this host's clock is behind the backup's time: set it first, as numbers that the lost coordinator gave out are passed over by the time"
+        "this host's clock is behind the backup's time: correct it first, because numbers that the lost coordinator assigned are skipped by the time"
     )]
     Clock,
     /// The store cannot be written.
@@ -146,7 +146,7 @@ pub(crate) fn restore(
         backup.path.display()
     );
     let noted = audit::Local::begin(data_dir, "wyneos-coordinator restore", &target, caller);
-    let noted = noted.map_err(failed(data_dir, "note in it, for the audit, what is about to be done"))?;
+    let noted = noted.map_err(failed(data_dir, "record the intent for the audit in it"))?;
 
     let mut import = Import::new(data_dir, header, &restored)?;
     let mut secrets = Vec::new();
@@ -167,7 +167,7 @@ pub(crate) fn restore(
     }
     noted
         .end(None)
-        .map_err(failed(data_dir, "note in it, for the audit, what was done"))?;
+        .map_err(failed(data_dir, "record the result for the audit in it"))?;
     fs::remove_file(&marker).map_err(failed(&marker, "remove it"))?;
     sync(data_dir)?;
     Ok((contents, restored))
@@ -175,7 +175,7 @@ pub(crate) fn restore(
 
 /// Creates the directory, or checks that it is empty.
 fn prepare(data_dir: &Path) -> Result<(), RestoreError> {
-    files::make_dir(data_dir, 0o700).map_err(failed(data_dir, "make the data_dir"))?;
+    files::make_dir(data_dir, 0o700).map_err(failed(data_dir, "create the data_dir"))?;
     check_finished(data_dir)?;
     for entry in fs::read_dir(data_dir).map_err(failed(data_dir, "look into it"))? {
         let name = entry.map_err(failed(data_dir, "look into it"))?.file_name();
@@ -214,7 +214,7 @@ pub(crate) fn told(contents: &Contents, restored: &Restored, data_dir: &Path) ->
         ..
     } = &contents.header;
     format!(
-        "restored cluster {cluster_id} as of epoch {epoch}, cycle {cycle} into {}; it goes on with epoch {}",
+        "restored cluster {cluster_id} as of epoch {epoch}, cycle {cycle} into {}; it continues with epoch {}",
         data_dir.display(),
         restored.epoch + 1
     )

@@ -73,7 +73,7 @@ impl Serving {
             _ = self.audit_failed => {
                 self.stopping.send_replace(true);
                 server.abort();
-                let failed = io::Error::other("the log says why");
+                let failed = io::Error::other("the log has the reason");
                 return Err(BootError::System("write the audit", failed));
             }
             _ = self.failed => {

@@ -55,7 +55,7 @@ pub(crate) fn not_found(reason: &str, message: impl AsRef<str>) -> Status {
 pub(crate) fn not_ready() -> Status {
     unavailable(
         "NOT_READY",
-        "the coordinator has not published its first snapshot yet; try again in a moment",
+        "the coordinator has not published its first snapshot yet; retry shortly",
     )
 }
 
@@ -89,9 +89,8 @@ pub(crate) fn limited(code: Code, reason: &str, message: impl AsRef<str>) -> Sta
 pub(crate) fn events_compacted(from: u64, oldest: u64) -> Status {
     let metadata = HashMap::from([("oldest".to_owned(), oldest.to_string())]);
     let details = ErrorDetails::with_error_info("EVENTS_COMPACTED", DOMAIN, metadata);
-    let message = format!(
-        "not every event from {from} on is kept any more: the oldest from which on all are is {oldest}; watch again from there"
-    );
+    let message =
+        format!("not every event from {from} on is retained: all events from {oldest} on are; watch again from there");
     with(Code::OutOfRange, message, details)
 }
 
@@ -163,7 +162,7 @@ pub(crate) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, source = ?std::error::Error::source(error), "a read from the store failed");
     with(
         Code::Internal,
-        "reading the store failed; the coordinator's log says why",
+        "reading the store failed; the coordinator's log has the reason",
         info("STORE"),
     )
 }

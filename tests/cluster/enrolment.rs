@@ -147,9 +147,9 @@ async fn tokens_that_are_no_good_let_nobody_in_and_say_so() {
     refused(&cluster, &forged, "wynectl token create");
     // Another cluster's: this coordinator is not the one that it names.
     let foreign = JoinToken::new(wyneos_core::id::Uuid([4; 16]), good.fingerprint, [5; 28]).to_string();
-    refused(&cluster, &foreign, "is it the coordinator that gave out the token?");
+    refused(&cluster, &foreign, "is it the coordinator that issued the token?");
     let pinned = JoinToken::new(good.cluster, [9; 32], [5; 28]).to_string();
-    refused(&cluster, &pinned, "is it the coordinator that gave out the token?");
+    refused(&cluster, &pinned, "is it the coordinator that issued the token?");
     let named = v1::CreateJoinTokenRequest {
         name: "web-7".to_owned(),
         ..Default::default()

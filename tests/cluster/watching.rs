@@ -91,7 +91,7 @@ async fn a_token_that_cannot_be_honoured_says_why_and_begins_anew() {
     let cluster = Cluster::start().await;
     let foreign = "00000000-0000-0000-0000-000000000001.1.1.all";
     let old = format!("{}.1.999999.all", cluster.snapshot().await.cluster_id);
-    for (token, reason) in [(foreign, "another cluster"), (old.as_str(), "no longer kept")] {
+    for (token, reason) in [(foreign, "another cluster"), (old.as_str(), "no longer retained")] {
         let request = v1::WatchSnapshotsRequest {
             resume_token: token.to_owned(),
             ..Default::default()

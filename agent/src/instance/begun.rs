@@ -79,8 +79,8 @@ impl Begun {
             Ok(_) if is_new => (None, false),
             Ok(other) => {
                 let what = match &other {
-                    Some(_) => "the list of the instances that were begun is another node's",
-                    None => "there is no list of the instances that were begun",
+                    Some(_) => "the list of begun instances belongs to another node",
+                    None => "there is no list of begun instances",
                 };
                 let path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
                 let instances = path.with_file_name("instances");
@@ -92,8 +92,8 @@ impl Begun {
                     ),
                     false => tracing::warn!(
                         path = %path.display(),
-                        "{what}: the list was removed, or an earlier version ran here. What is assigned, is not found here and may have been \
-                         begun is taken for lost"
+                        "{what}: the list was removed, or an earlier version ran here. Assigned instances that are not found and may have been \
+                         begun count as lost"
                     ),
                 }
                 (None, true)
@@ -101,8 +101,8 @@ impl Begun {
             Err(error) => {
                 tracing::error!(
                     path = %path.display(), %error,
-                    "the list of the instances that were begun cannot be read. What is assigned, is not found here and may have been begun is \
-                     taken for lost"
+                    "the list of begun instances cannot be read. Assigned instances that are not found and may have been begun count as \
+                     lost"
                 );
                 (None, true)
             }
@@ -133,7 +133,7 @@ impl Begun {
         }
         if let Err(error) = self.save() {
             // Without it nothing is begun, and the attempt to begin an instance reports the error.
-            tracing::warn!(path = %self.path.display(), %error, "cannot write the list of the instances that are begun");
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the list of begun instances");
         }
     }
 
@@ -200,9 +200,7 @@ impl Begun {
         {
             let mut state = held(&self.state);
             if state.written.begun.len() + ids.len() > MOST {
-                return Err(io::Error::other(format!(
-                    "this node keeps something of {MOST} instances already"
-                )));
+                return Err(io::Error::other(format!("this node retains {MOST} instances already")));
             }
             state.written.begun.extend(ids);
             state.version += 1;
@@ -235,7 +233,9 @@ impl Begun {
             let state = held(&self.state);
             if state.any {
                 // A new list would claim that nothing was begun before.
-                return Err(io::Error::other("it is not known yet what was begun before"));
+                return Err(io::Error::other(
+                    "it is not known yet which instances were begun before",
+                ));
             }
             (format(&state.written)?, state.version)
         };

@@ -59,7 +59,7 @@ pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
     let held = match holder(home) {
         Ok(holder) => matches!(holder, Holder::Supervisor(_)),
         Err(error) => {
-            tracing::error!(path = %shown, %error, "cannot read the lock of an instance: its supervisor is taken to be alive");
+            tracing::error!(path = %shown, %error, "cannot read the lock of an instance: its supervisor counts as alive");
             true
         }
     };
@@ -85,7 +85,7 @@ pub(super) fn look(directory: &Held, begun: bool, now: WallTime) -> Look {
         Kept::Unreadable(error, _) => Err(error),
     };
     let unknown = order.as_ref().err().map(|error| {
-        tracing::error!(path = %shown, %error, "cannot read the order of an instance, which says what it runs");
+        tracing::error!(path = %shown, %error, "cannot read the order of an instance");
         format!("its order cannot be read: {error}")
     });
     let order = order.ok();

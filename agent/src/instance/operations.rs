@@ -278,7 +278,7 @@ impl Worker {
 
     fn save(&self) {
         if let Err(error) = self.begun.save() {
-            tracing::warn!(%error, "cannot write the list of the instances that were begun");
+            tracing::warn!(%error, "cannot write the list of begun instances");
         }
     }
 

@@ -65,7 +65,7 @@ pub(super) fn places(directory: &Path) -> io::Result<BTreeMap<AssignmentId, Plac
 }
 
 fn aside(place: &Place, id: AssignmentId) {
-    tracing::warn!(path = %place.located.name().display(), instance = %id, "another directory is this instance's; this one is left alone");
+    tracing::warn!(path = %place.located.name().display(), instance = %id, "another directory belongs to this instance; this one is left alone");
 }
 
 fn place(path: &Path) -> Option<(AssignmentId, Place)> {
@@ -98,7 +98,7 @@ fn place(path: &Path) -> Option<(AssignmentId, Place)> {
         _ => None,
     };
     let Some(id) = supervised.or(written).or(named) else {
-        tracing::warn!(path = %shown, "this is no instance's directory; it is left alone");
+        tracing::warn!(path = %shown, "this is not an instance's directory; it is left alone");
         return None;
     };
     let place = Place {

@@ -99,7 +99,7 @@ pub(super) fn check_free(name: &str, port: FixedPort, address: &str) -> io::Resu
     match bound {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(io::Error::new(
             error.kind(),
-            format!("port {name:?}, {port}, is in use on this host by something that is no instance of this node"),
+            format!("port {name:?}, {port}, is in use on this host by a process that is not an instance of this node"),
         )),
         // A port that an agent may not open may be permitted to a program.
         _ => Ok(()),

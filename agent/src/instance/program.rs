@@ -77,7 +77,7 @@ pub(super) fn keep(from: OwnedFd, writer: logs::Writer) -> io::Result<watch::Rec
         output.rest().await;
         drop(sender);
         if let Some(lost) = output.lost().filter(|lost| *lost > 0) {
-            note_soon(&format!("the disk did not take {lost} bytes of what the program wrote"));
+            note_soon(&format!("the disk did not accept {lost} bytes of the program's output"));
         }
     });
     Ok(last)

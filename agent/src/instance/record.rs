@@ -38,14 +38,14 @@ pub(super) async fn keep(home: Home, mut status: watch::Receiver<Status>, told: 
         let mut written = timeout(PATIENCE, &mut write).await.ok();
         tell(&told, &news);
         if written.is_none() {
-            note_soon("the disk is slow: how the instance is was told, and is not written down yet");
+            note_soon("the disk is slow: the status was reported, and is not written yet");
             written = Some(write.await);
         }
         match written {
             Some(Ok(Err(error))) => {
                 failed += 1;
                 if failed == 1 {
-                    note_soon(&format!("cannot write down how the instance is: {error}"));
+                    note_soon(&format!("cannot write the status: {error}"));
                 }
                 // Without its directory no agent will query it any more.
                 if over && (error.kind() == io::ErrorKind::NotFound || failed >= TRIES) {

@@ -69,7 +69,7 @@ impl Instances {
         if !self.waiting.half_made.is_empty()
             && let Err(error) = self.begun.save()
         {
-            tracing::warn!(%error, "what was never begun cannot be taken off the list of what was");
+            tracing::warn!(%error, "instances that were never begun cannot be removed from the list of begun instances");
         }
         Ok(found)
     }

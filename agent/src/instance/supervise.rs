@@ -153,7 +153,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
         )));
     }
     home.begin()
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write down that it begins: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot record that it begins: {error}")))?;
     home.write_first(None)?;
     trace::make_room(&home)?;
     premises.remember(&order)?;
@@ -164,7 +164,7 @@ async fn run(held: Held, node: Option<NodeId>, again: bool) -> io::Result<()> {
     }
     // Before anything runs: a recorded instance is not started a second time.
     if let Err(error) = premises.within().write_status(core.status()) {
-        note(&format!("cannot write down how the instance is: {error}"));
+        note(&format!("cannot write the status: {error}"));
     }
     let (sender, mut happened) = mpsc::channel(INPUTS);
     let (status, news) = watch::channel(core.status().clone());
@@ -294,7 +294,7 @@ impl Process {
         if self.order.assigned.spec.singleton
             && let Err(error) = self.deadline.extend(until - DEADLINE)
         {
-            let reason = format!("the kernel takes no deadline for it: {error}");
+            let reason = format!("the kernel accepts no deadline for it: {error}");
             self.core.handle(boot_time(), Input::Quit { reason });
             return;
         }
@@ -328,9 +328,9 @@ impl Process {
             let first = First::of(namespace.init(), &home.0);
             self.namespace = Some(namespace);
             home.write_first(Some(&first?))
-                .map_err(|error| cannot("write down which process is first", error))?;
+                .map_err(|error| cannot("record the first process", error))?;
         }
-        trace::starts(&home).map_err(|error| cannot("write down that its program is started", error))?;
+        trace::starts(&home).map_err(|error| cannot("record the start of its program", error))?;
         let (ours, theirs) = Pair::pair()?;
         let mut command = self.step_between("exec")?;
         if self.namespace.is_none() {
@@ -499,7 +499,7 @@ impl Process {
                 let home = self.premises.within();
                 let write = move || {
                     if let Err(error) = trace::ended(&home, exit) {
-                        note(&format!("cannot write down how its program ended: {error}"));
+                        note(&format!("cannot record how its program ended: {error}"));
                     }
                 };
                 // A stalled disk is not waited for.

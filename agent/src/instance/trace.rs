@@ -125,7 +125,7 @@ pub(super) fn look(located: &Located, supervisor: i32) {
         && parent == supervisor
         && let Err(error) = ended(&home, exit)
     {
-        tracing::warn!(path = %located.name().display(), %error, "cannot write down how a program ended whose supervisor does not answer");
+        tracing::warn!(path = %located.name().display(), %error, "cannot record how a program ended whose supervisor does not answer");
     }
 }
 

@@ -54,7 +54,7 @@ impl Policy {
         if !users.is_empty() {
             tracing::warn!(
                 ?users,
-                "`users` is ignored: the agent does not run as root, so programs run as its own user alone"
+                "`users` is ignored: the agent does not run as root, so programs run only as its own user"
             );
         }
         let number = own.as_raw().to_string();
@@ -124,7 +124,7 @@ impl Policy {
         }
         if users.root() {
             tracing::warn!(
-                "the configuration permits root (work_user, users): whoever may apply a declaration controls this host"
+                "the configuration permits root (work_user, users): everyone who may apply a declaration controls this host"
             );
         }
         users
@@ -156,9 +156,7 @@ impl Policy {
         }
         let uid = user.uid;
         match (failed, alias) {
-            (Some(error), _) => Err(format!(
-                "whether programs may run as {declared:?} is not known: {error}"
-            )),
+            (Some(error), _) => Err(format!("whether programs may run as {declared:?} is unknown: {error}")),
             (None, Some(listed)) => Err(format!(
                 "programs may not run as {declared:?} on this node: its agent's configuration lists {listed:?}, which has the same user number \
                  ({uid}) and other groups; name that, or list {declared:?} as well (users)"
@@ -392,7 +390,7 @@ pub(crate) fn prepare(instances: &Path, mode: u32, policy: &Policy) -> io::Resul
     let path = file(&fs::canonicalize(instances)?);
     if let Err(error) = policy.write(&path) {
         let until = match files::read(&path, STATE) {
-            Ok(_) => "the list that it was started with before is in effect for programs",
+            Ok(_) => "the previous list remains in effect for programs",
             Err(_) => "no program is started on this node",
         };
         tracing::error!(path = %path.display(), %error, "cannot write the list of permitted users: {until}, until the agent is restarted and can write it");

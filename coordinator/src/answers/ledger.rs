@@ -98,7 +98,7 @@ impl Ledger {
 
     pub(super) fn why(&self) -> String {
         format!(
-            "answers that clients have not read exceed {} MiB, the limit (answer_memory_mib), and this one was among the oldest; go on where it ended, and read faster",
+            "answers that clients have not read exceed {} MiB, the limit (answer_memory_mib), and this one was among the oldest; continue where it ended, and read faster",
             self.budget >> 20
         )
     }

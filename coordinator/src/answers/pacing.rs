@@ -119,7 +119,7 @@ impl http_body::Body for PacedBody {
                 // Unread bytes are released only with their connection.
                 self.flight.close();
             }
-            let message = "a call without a certificate or a bearer token lasts for a minute at most; make it again";
+            let message = "a call without a certificate or a bearer token lasts for at most a minute; repeat it";
             return Poll::Ready(Some(Ok(ending(&status::unavailable("NOBODYS", message)))));
         }
         // Woken by a write, or by an eviction, which also waits for the next write, since the client reads nothing

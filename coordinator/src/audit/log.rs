@@ -43,7 +43,7 @@ impl Shared {
     pub(super) fn open(data_dir: &Path, is_known: bool) -> Result<Shared, StoreError> {
         let path = data_dir.join(FILE);
         if is_known && fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
-            let reason = "it is empty, and had entries before (to go on without them, remove it: the audit begins anew, and says that they are \
+            let reason = "it is empty, and had entries before (to continue without them, remove it: the audit begins again, and records that they are \
                           missing)";
             return Err(StoreError::Corrupt {
                 path,
@@ -76,8 +76,8 @@ impl Shared {
             Some(file) => run(file),
             None => Err(StoreError::Io {
                 path: (*self.path).clone(),
-                what: "open it again after a failure",
-                source: "the log says why".into(),
+                what: "reopen it after a failure",
+                source: "the log has the reason".into(),
             }),
         }
     }

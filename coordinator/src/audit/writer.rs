@@ -170,7 +170,7 @@ impl Writer {
         match self.log.append(all.clone()) {
             Ok(entries) => {
                 if self.failed.take().is_some() {
-                    tracing::info!("the audit is written again");
+                    tracing::info!("the audit can be written again");
                 }
                 let numbers = entries.iter().skip(others).map(|entry| sequence(entry)).collect();
                 for entry in entries {
@@ -195,7 +195,7 @@ impl Writer {
             let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::error!(
                 source,
-                "{error}: nothing is changed until the audit can be written; reads go on"
+                "{error}: changes are refused until the audit can be written; reads continue"
             );
         }
         self.failed = Some(Instant::now());

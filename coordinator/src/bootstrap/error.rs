@@ -36,7 +36,7 @@ pub(crate) enum BootError {
     #[error(transparent)]
     Config(#[from] BadConfig),
     /// There is no such directory.
-    #[error("{} does not exist: name the coordinator's data_dir with --data-dir, or its configuration with --config", .0.display())]
+    #[error("{} does not exist: set the coordinator's data_dir with --data-dir, or its configuration with --config", .0.display())]
     NoDataDir(PathBuf),
     /// This host's clock is implausible.
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub(crate) enum BootError {
     Descriptors(#[from] descriptors::TooFew),
     /// A thread did not end.
     #[error(
-        "the {0} thread did not end within {STOP:?}: what it had yet to write may be missing, as after a crash; does the disk of the data_dir stand still?"
+        "the {0} thread did not end within {STOP:?}: its unfinished writes may be missing, as after a crash; is the disk of the data_dir stalled?"
     )]
     Stuck(&'static str),
     /// An operation of the operating system failed.

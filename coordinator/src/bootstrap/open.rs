@@ -30,7 +30,7 @@ pub(super) fn open(config: Arc<Config>) -> Result<Opened, BootError> {
     rights::check(data_dir)?;
     files::make_dir(data_dir, 0o700).map_err(|source| BootError::File {
         path: data_dir.clone(),
-        what: "make the data_dir",
+        what: "create the data_dir",
         source,
     })?;
     // A user who may write above it may have created it first.

@@ -22,7 +22,7 @@ pub(crate) enum CaError {
         source: io::Error,
     },
     /// Others can read a directory.
-    #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and think about who has read the key", .path.display())]
+    #[error("{}: may be read by others than its owner (mode {mode:03o}); chmod 700 it, and consider who may have read the key", .path.display())]
     Exposed {
         /// The path.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub(crate) enum CaError {
     #[error("names: {0}")]
     Names(#[from] BadRequest),
     /// A key could not be generated.
-    #[error("cannot make a key: {0}")]
+    #[error("cannot generate a key: {0}")]
     Key(String),
     /// TLS cannot be set up.
     #[error(transparent)]
@@ -58,7 +58,7 @@ pub(crate) enum CaError {
     #[error(transparent)]
     Rights(#[from] Untrusted),
     /// This host's clock is implausible.
-    #[error("{0}; no certificate is issued by such a clock")]
+    #[error("{0}; no certificate is issued with such a clock")]
     Clock(#[from] Behind),
     /// A step that is not possible in the present state.
     #[error("{0}")]

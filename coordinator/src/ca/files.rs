@@ -62,8 +62,8 @@ pub(super) fn now_millis() -> i64 {
 /// Creates a directory that only its owner may read, if it does not exist.
 pub(super) fn private(path: &Path) -> Result<(), CaError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(failed(path, "make the folder"))?;
-    let mode = fs::metadata(path).map_err(failed(path, "look at it"))?.mode() & 0o777;
+    made.map_err(failed(path, "create the directory"))?;
+    let mode = fs::metadata(path).map_err(failed(path, "examine it"))?.mode() & 0o777;
     if mode & 0o077 != 0 {
         let path = path.to_owned();
         return Err(CaError::Exposed { path, mode });

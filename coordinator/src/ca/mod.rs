@@ -248,7 +248,7 @@ impl Ca {
                     let now = Instant::now();
                     if told.is_none_or(|told| now.duration_since(told) >= TOLD) {
                         told = Some(now);
-                        tracing::error!(%error, "cannot renew the coordinator's certificate; trying again");
+                        tracing::error!(%error, "cannot renew the coordinator's certificate; retrying");
                     }
                 }
             }
@@ -303,7 +303,7 @@ impl Ca {
     pub(crate) async fn rotate(&self, recorded: Recorded, step: Step) -> Result<(), CaError> {
         let Place::Own(folder) = &self.place else {
             return Err(CaError::Step(
-                "the CA is an operator's own, from files: replace it there, and trust both in one ca_cert for a time",
+                "the CA is provided by the operator, from files: replace it there, and trust both in one ca_cert temporarily",
             ));
         };
         let mut signing = self.signing.lock().await;
@@ -324,12 +324,14 @@ impl Ca {
             }
             Step::Activate | Step::Retire if !holds => {
                 return Err(CaError::Step(
-                    "the certificate of the newest CA does not hold by this host's clock, as it was made by a clock that was ahead: \
-                     `wynectl ca prepare` makes another one",
+                    "the certificate of the newest CA is not valid yet by this host's clock, because it was created by a clock that was ahead: \
+                     `wynectl ca prepare` creates another one",
                 ));
             }
             Step::Prepare if state.trusted.len() > 1 => {
-                return Err(CaError::Step("a replacement is under way: activate or retire it first"));
+                return Err(CaError::Step(
+                    "a replacement is in progress: activate or retire it first",
+                ));
             }
             Step::Prepare => {
                 make_authority(folder, newest + 1, state.cluster)?;
@@ -412,12 +414,16 @@ pub(crate) fn make_admin(
         return Err(CaError::Step("--ttl: 1s to 366d"));
     }
     if !wyneos_shell::files::is_missing(&into.join("key.pem")) {
-        return Err(CaError::Step("--out: there is a key already; name another folder"));
+        return Err(CaError::Step("--out: there is a key already; use another directory"));
     }
     let signing = match (kept, external) {
         (Kept::Own(signing), _) => signing,
         (Kept::External(cluster), Some((certificate, key))) => load_external(cluster, certificate, key)?,
-        (Kept::External(_), None) => return Err(CaError::Step("--ca-cert and --ca-key: name the operator's own CA")),
+        (Kept::External(_), None) => {
+            return Err(CaError::Step(
+                "--ca-cert and --ca-key: required for an operator's own CA",
+            ));
+        }
     };
     let principal = Principal::new(signing.state.cluster, identity::Role::Admin, name)
         .map_err(|_| CaError::Step("--name: 1 to 64 letters, digits, '.', '_' and '-'"))?;

@@ -128,7 +128,7 @@ impl Receiving {
         self.framing.take(piece, longest).map_err(|TooLong(length)| {
             let most = longest.unwrap_or_default();
             let message = format!(
-                "the request has {length} bytes, and {} takes {most} at most; send less at once, and texts as short as their fields take",
+                "the request has {length} bytes, and {} accepts at most {most}; send less at once, and texts within the limits of their fields",
                 self.rpc
             );
             status::limited(Code::OutOfRange, REQUEST_SIZE, message)
@@ -142,8 +142,7 @@ impl Receiving {
         match patience.as_mut().poll(context) {
             Poll::Pending => Ok(()),
             Poll::Ready(()) => {
-                let message =
-                    format!("the request was not complete within {COMPLETE:?}; send it again, over a faster line");
+                let message = format!("the request was not complete within {COMPLETE:?}; repeat it over a faster line");
                 Err(status::limited(Code::DeadlineExceeded, REQUEST_TIME, message))
             }
         }

@@ -132,10 +132,10 @@ impl Share {
             let message = match full {
                 Full::OfOne(most) => {
                     format!(
-                        "{caller} has {most} calls of this kind under way, the limit of one identity or source address"
+                        "{caller} has {most} calls of this kind in progress, the limit of one identity or source address"
                     )
                 }
-                Full::OfAll(most) => format!("{most} calls of this kind are under way, the limit"),
+                Full::OfAll(most) => format!("{most} calls of this kind are in progress, the limit"),
             };
             status::exhausted("CALLS", message)
         })
@@ -225,11 +225,11 @@ impl Drop for Received {
 fn full(full: Full) -> Status {
     let message = match full {
         Full::OfOne(most) => format!(
-            "requests of one identity or source address that are under way may have {} KiB together, and this one would exceed that; send fewer at once",
+            "requests in progress of one identity or source address may have {} KiB in total, and this one would exceed that; send fewer at once",
             most / KIB
         ),
         Full::OfAll(most) => format!(
-            "requests that are under way may have {} KiB together, and this one would exceed that; try again",
+            "requests in progress may have {} KiB in total, and this one would exceed that; retry",
             most / KIB
         ),
     };

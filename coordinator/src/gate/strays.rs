@@ -15,7 +15,7 @@ use super::{Caller, Gate};
 use crate::audit;
 
 /// The answer to a stray request.
-const TOLD: &str = "this port takes calls of gRPC and gRPC-Web only: POST, with a content-type of application/grpc\n";
+const TOLD: &str = "this port accepts only calls of gRPC and gRPC-Web: POST, with a content-type of application/grpc\n";
 
 /// Answers stray requests in front of a service.
 #[derive(Clone)]

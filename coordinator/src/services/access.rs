@@ -204,7 +204,7 @@ impl Services {
         }
         caller.about(format!("operator {name}"));
         let message = format!(
-            "{name} is the operator who makes this call: {doing} ends this access at once. Have another admin do it, or repeat it with \
+            "{name} is the operator who makes this call: {doing} ends this access immediately. Ask another admin, or repeat it with \
              --force; `wyneos-coordinator admin` on the coordinator's host creates a new admin"
         );
         Err(status::precondition("SELF", message))
@@ -461,7 +461,7 @@ impl AccessService for Services {
         {
             tracing::warn!(
                 error = error.message(),
-                "cannot note that the old CA was retired: names that were revoked before stay shut out"
+                "cannot record that the old CA was retired: names that were revoked before remain revoked"
             );
         }
         let (authorities, _) = authorities(ca).await;

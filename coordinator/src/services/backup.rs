@@ -47,7 +47,7 @@ pub(crate) struct Backups {
 
 /// The caller is gone, or does not read.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody takes it")]
+#[error("the caller does not read it")]
 struct Abandoned;
 
 impl Backups {
@@ -59,7 +59,7 @@ impl Backups {
         now: WallTime,
     ) -> Result<mpsc::Receiver<Result<v1::BackupResponse, Status>>, Status> {
         let permit = Arc::clone(&self.one).try_acquire_owned();
-        let permit = permit.map_err(|_| status::exhausted("BACKUP", "another backup is under way"))?;
+        let permit = permit.map_err(|_| status::exhausted("BACKUP", "another backup is in progress"))?;
         let (parts, receiver) = mpsc::channel(WAITING);
         let (backups, runtime) = (Arc::clone(self), Handle::current());
         tokio::task::spawn_blocking(move || {
@@ -80,7 +80,7 @@ impl Backups {
                 caller.send(maker.end()).map_err(|_| abandoned())
             });
             match done {
-                Ok(()) => tracing::info!("a backup was made"),
+                Ok(()) => tracing::info!("a backup was created"),
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(source, "a backup was not finished: {error}");
@@ -128,7 +128,7 @@ impl Backups {
             }
         }
         Err(io::Error::other(
-            "the CA was changed while it was read, again and again: try again later",
+            "the CA was changed repeatedly while it was read: retry later",
         ))
     }
 }

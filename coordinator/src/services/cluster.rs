@@ -23,7 +23,7 @@ use crate::{board::node, status};
 
 fn no_coordinate(name: &str) -> Status {
     let message = format!(
-        "node {} has no network coordinate yet: its agent has probed nobody; try again in a few seconds",
+        "node {} has no network coordinate yet: its agent has not probed any peer; retry in a few seconds",
         Quoted(name)
     );
     status::not_found("NO_COORDINATE", message)

@@ -35,7 +35,7 @@ fn filter(sections: &[i32], node_label: &str) -> Result<Filter, Status> {
         if !known {
             return Err(status::bad_field(
                 format!("sections[{at}]"),
-                format!("{section} is no section"),
+                format!("{section} is not a section"),
             ));
         }
     }
@@ -107,7 +107,7 @@ impl Watcher {
 }
 
 fn no_longer_kept((epoch, cycle): (u64, u64)) -> String {
-    format!("epoch {epoch} cycle {cycle} is no longer kept")
+    format!("epoch {epoch} cycle {cycle} is no longer retained")
 }
 
 impl Services {
@@ -174,11 +174,11 @@ impl Services {
             return Err(status::bad_field("resume_token", "not a token of this rpc"));
         };
         if cluster != published.snapshot.cluster.to_string() {
-            return Ok(Err("the token is of another cluster".to_owned()));
+            return Ok(Err("the token belongs to another cluster".to_owned()));
         }
         if mark != board::filter_mark(filter) {
             return Ok(Err(
-                "the token is of a watch with other sections or another label".to_owned()
+                "the token belongs to a watch with other sections or another label".to_owned()
             ));
         }
         if (epoch, cycle) > published.number() {
@@ -207,7 +207,7 @@ impl CoherenceService for Services {
             let missing = || {
                 status::not_found(
                     "SNAPSHOT_NOT_KEPT",
-                    format!("the snapshot of cycle {cycle} is not kept"),
+                    format!("the snapshot of cycle {cycle} is not retained"),
                 )
             };
             let kept = self.sealed(&asker, move |history| history.snapshot(cycle), filter);

@@ -37,12 +37,12 @@ pub(super) fn ca_failed(error: &CaError) -> Status {
         CaError::Names(error) => bad_request(error),
         CaError::Step(reason) => status::precondition("AUTHORITY", *reason),
         CaError::Clock(behind) => {
-            tracing::error!("no certificate was made: {behind}");
+            tracing::error!("no certificate was issued: {behind}");
             status::unavailable("CLOCK", format!("the coordinator's clock: {behind}"))
         }
         error => {
             tracing::error!(%error, "the CA failed");
-            Status::internal("the CA failed; the coordinator's log says why")
+            Status::internal("the CA failed; the coordinator's log has the reason")
         }
     }
 }
@@ -51,7 +51,7 @@ impl Services {
     /// The CA; an error without TLS.
     pub(super) fn ca(&self) -> Result<&Arc<Ca>, Status> {
         let none = || {
-            let reason = "the coordinator runs without TLS: there is no CA, and nobody needs a certificate";
+            let reason = "the coordinator runs without TLS: there is no CA, and no certificates are needed";
             status::precondition("NO_TLS", reason)
         };
         self.ca.as_ref().ok_or_else(none)
@@ -65,7 +65,7 @@ impl Services {
             .map_err(|wait| {
                 let a_minute = self.config.enrolments_per_minute;
                 let message = format!(
-                    "more than {a_minute} attempts a minute from {} (enrolments_per_minute)",
+                    "more than {a_minute} attempts per minute from {} (enrolments_per_minute)",
                     source.ip()
                 );
                 status::exhausted_for("ENROLMENTS", message, wait)
@@ -99,7 +99,7 @@ impl Services {
     async fn renewed_operator(&self, caller: &Caller, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
         let ca = self.ca()?;
         let shown = caller.shown.as_ref();
-        let (principal, key) = shown.ok_or_else(|| status::unauthenticated("renewing needs a certificate"))?;
+        let (principal, key) = shown.ok_or_else(|| status::unauthenticated("renewal requires a certificate"))?;
         caller.about(format!("operator {}", principal.name));
         let asked = key_of_request(&request.into()).map_err(|error| bad_request(&error))?;
         if asked != *key {
@@ -110,7 +110,7 @@ impl Services {
         }
         let access = self.access.load();
         let record = access.operators.get(&principal.name).ok_or_else(|| {
-            let reason = "these credentials were made on the coordinator's host: make them anew there";
+            let reason = "these credentials were created on the coordinator's host: create them again there";
             status::precondition("NOT_ON_RECORD", reason)
         })?;
         let left = record.expires.0.saturating_sub(Clock::default().wall().0);
@@ -186,7 +186,7 @@ impl EnrollmentService for Services {
         let request = request.into_inner();
         let key = caller.shown.as_ref().map(|(_, key)| *key).unwrap_or_default();
         self.renewals.take(key, Instant::now()).map_err(|wait| {
-            let message = "more renewals a minute than any certificate needs";
+            let message = "more renewals per minute than any certificate needs";
             status::exhausted_for("RENEWALS", message, wait)
         })?;
         let Some(proven) = caller.proven else {
@@ -214,7 +214,7 @@ impl EnrollmentService for Services {
         let once = ca
             .trust()
             .once(&request.certificate.as_slice().into())
-            .map_err(|_| status::bad_field("certificate", "none that this cluster's CA made"))?;
+            .map_err(|_| status::bad_field("certificate", "not issued by this cluster's CA"))?;
         let node = once.principal.node();
         let node = node.ok_or_else(|| status::bad_field("certificate", "not an agent's"))?;
         let late = SystemTime::now().duration_since(once.held.end).unwrap_or_default();

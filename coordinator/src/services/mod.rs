@@ -248,7 +248,7 @@ impl Services {
         let shutting_down = || {
             status::unavailable(
                 "SHUTDOWN",
-                "the coordinator is shutting down; whether it was done is not known",
+                "the coordinator is shutting down; whether it was carried out is unknown",
             )
         };
         self.engine.send(asked).await.map_err(|_| shutting_down())?;
@@ -269,9 +269,9 @@ impl Services {
         self.plans.take(caller.who()).await.map_err(|full| {
             let message = match full {
                 Full::OfOne(most) => format!(
-                    "{caller} has {most} plans under way or waiting, the limit of one identity or source address; wait for their answers"
+                    "{caller} has {most} plans in progress or waiting, the limit of one identity or source address; wait for their answers"
                 ),
-                Full::OfAll(most) => format!("{most} plans are under way or waiting, the limit; try again"),
+                Full::OfAll(most) => format!("{most} plans are in progress or waiting, the limit; retry"),
             };
             status::exhausted("PLANS", message)
         })

@@ -243,7 +243,7 @@ fn empty_slot<'a>(view: &View, name: &'a str) -> Result<&'a str, Status> {
     let row = view.workload(workload).ok_or_else(unknown)?;
     if slot >= row.desired {
         let message = format!(
-            "workload {workload} has no instance {slot}: it wants {}, counted from 0",
+            "workload {workload} has no instance {slot}: it has {} desired, counted from 0",
             row.desired
         );
         return Err(status::not_found("UNKNOWN", message));
@@ -367,7 +367,7 @@ fn one_is_called(work: &View, name: &str) -> Result<(), Status> {
     }
     let ids: Vec<String> = called.iter().map(ToString::to_string).collect();
     let message = format!(
-        "{} is the name of several instances: name one by its id, {}",
+        "{} is the name of several instances: use an id, {}",
         Quoted(name),
         ids.join(" or ")
     );

@@ -68,7 +68,7 @@ where
             match call.await {
                 Ok(answer) => answer,
                 Err(_) => {
-                    let message = format!("no answer within {time:?}; whether anything was done is not known");
+                    let message = format!("no answer within {time:?}; whether the call was carried out is unknown");
                     Ok(status::limited(Code::DeadlineExceeded, "CALL_TIME", message).into_http())
                 }
             }

@@ -56,7 +56,7 @@ async fn a_fixed_port_is_the_programs_and_is_freed_first_by_an_update() {
         "name = \"late\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\nports = [{{ name = \"web\", port = {taken} }}]\n"
     );
     site.apply(&python);
-    site.shows("late", "is in use on this host by something that is no instance")
+    site.shows("late", "is in use on this host by a process that is not an instance")
         .await;
     drop(foreign);
     site.ends().await;

@@ -249,7 +249,7 @@ async fn an_agent_that_is_not_root_runs_work_as_itself() {
         "{planned}"
     );
     let log = site.agents[0].1.as_ref().unwrap().log_text();
-    assert!(log.contains("programs run as its own user alone"), "{log}");
+    assert!(log.contains("programs run only as its own user"), "{log}");
     site.ends().await;
 }
 

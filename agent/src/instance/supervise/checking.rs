@@ -64,7 +64,7 @@ impl Process {
 
     /// Ends the remains of a check whose runner was killed. The check is not started again until nothing of it is left.
     pub(super) fn sweep(&mut self, check: usize, tag: Tag) {
-        note_soon("the runner of a check was killed: what the check started is ended");
+        note_soon("the runner of a check was killed: the processes of the check are ended");
         self.left.insert(check);
         let sender = self.sender.clone();
         tokio::spawn(async move {

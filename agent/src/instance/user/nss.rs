@@ -105,7 +105,7 @@ impl Lookup {
             (None, Some(number)) if number != NONE => {
                 if self.entry("group", &key).map_err(failed)?.is_some() {
                     let reason =
-                        "no user has this number, but a group does: create the user, or name another one".to_owned();
+                        "no user has this number, but a group does: create the user, or use another one".to_owned();
                     return Err(failed(reason));
                 }
                 Entry {
@@ -219,7 +219,7 @@ impl Lookup {
                 drop(child.kill());
                 drop(child.wait());
                 return Err(format!(
-                    "`{program}` did not answer within {PATIENCE:?}: is the directory server there?"
+                    "`{program}` did not answer within {PATIENCE:?}: is the directory server reachable?"
                 ));
             }
             std::thread::sleep(wait);

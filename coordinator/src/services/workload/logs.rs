@@ -256,11 +256,11 @@ impl LogReader {
         let row = self.row.as_ref();
         let found = row.and_then(|row| before(&self.services.board.work(), &row.record));
         let (Some(found), log::From::Tail { bytes, .. }) = (found, self.from) else {
-            let message = "there was no process before this one, and no instance before it in its slot is kept";
+            let message = "there was no previous process, and no instance before it in its slot is retained";
             return Err(status::unavailable("LOG", message));
         };
         let (id, node) = (found.record.id, self.node_name(&found));
-        self.before = Some(format!("instance {id}, which was in its slot before, on node {node}"));
+        self.before = Some(format!("instance {id}, previously in its slot, on node {node}"));
         self.id = id.to_string();
         self.from = log::From::Tail { bytes, previous: false };
         self.moved = Some(found);
