@@ -174,7 +174,7 @@ fn audited() -> String {
         record(json!({})),
         record(json!({ "sequence": 89, "kind": "AUDIT_KIND_OUTCOME", "intent": 88 })),
         record(json!({ "sequence": 90, "kind": "AUDIT_KIND_UNSPECIFIED", "code": 7, "principal": "operator/eve", "repeats": 3,
-            "reason": "wyneos.v1.ClusterService/CordonNode needs operator or admin; eve has viewer" })),
+            "reason": "wyneos.v1.ClusterService/CordonNode requires operator or admin; eve has viewer" })),
         record(json!({ "sequence": 91, "kind": "AUDIT_KIND_RECONCILED", "intent": 70, "reason": "cut off as the coordinator ended: carried out" })),
         audit::verified(91, 41, &wyneos::audit::Intents::default()).join("\n"),
     ]
