@@ -348,7 +348,8 @@ fn events_and_audit_on_a_terminal() {
             action: "wyneos.v1.ClusterService/SetHeartbeatInterval".to_owned(),
             target: format!("node {NODE}"),
             code: tonic::Code::PermissionDenied as u32,
-            reason: "wyneos.v1.ClusterService/SetHeartbeatInterval requires operator or admin; ada has viewer".to_owned(),
+            reason: "wyneos.v1.ClusterService/SetHeartbeatInterval requires operator or admin; ada has viewer"
+                .to_owned(),
             ..v1::AuditRecord::default()
         }),
         ..v1::AuditEntry::default()

@@ -119,7 +119,7 @@ async fn a_name_that_leads_elsewhere_is_lost_after_some_looks_unless_it_is_put_b
             }
         }
         assert_eq!(premises.keep(|_| {}).err(), Some(Lost::Renamed), "{what}");
-        // Its parent may be moved, together with its name.
+        // The parent may be moved, together with its name.
         drop(fs::remove_file(&home.0));
         drop(fs::remove_dir(&home.0));
         fs::rename(&moved, &home.0).unwrap();

@@ -96,7 +96,7 @@ fn files_stand_in_for_programs_that_are_not_there() {
     assert_eq!(lookup.user("800"), Ok(web.clone()));
     assert_eq!(lookup.groups(&web), Ok(vec![801, 900, 902]));
     assert!(lookup.user("bad").is_err());
-    // Its group would be another one.
+    // The group would be another one.
     let error = lookup.user("7777").unwrap_err().to_string();
     assert!(
         error.contains("\"7777\"") && error.contains("but a group does"),
