@@ -14,7 +14,7 @@ use wyneos::{
 use wyneos_core::{
     coherence::Snapshot,
     coordinator::{Config, Coordinator, Effect, Heartbeat, Input, Message, ProbePlan, Published},
-    id::Uuid,
+    id::{NodeId, Uuid},
     integrity::Sealer,
     mesh::{LinkReport, LinkState},
     node::{ConnId, Hello, Origin},
@@ -41,6 +41,10 @@ const PHASE: Duration = Duration::from_millis(700);
 /// while each survey is scheduled relative to the previous one: afterwards the two are due at different times, and each
 /// is measured separately.
 const APART: Duration = Duration::from_millis(300);
+
+/// One in this many agents loses packets in the measurement of troubled surveys, and the rounds of heartbeats that it takes.
+const TROUBLED: u64 = 100;
+const TROUBLED_ROUNDS: u32 = 6;
 
 /// Cost of one cycle.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,6 +84,10 @@ struct Bench {
     sealer: Sealer,
     nodes: u64,
     plans: BTreeMap<ConnId, ProbePlan>,
+    /// Nodes that each agent probes.
+    targets: BTreeMap<ConnId, Vec<NodeId>>,
+    /// Whether one in [`TROUBLED`] agents reports that it loses packets to all its peers.
+    trouble: bool,
     published: Option<Arc<Snapshot>>,
     before: Option<(Arc<Snapshot>, Canonical)>,
     sequence: u64,
@@ -106,6 +114,8 @@ impl Bench {
             sealer,
             nodes,
             plans: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            trouble: false,
             published: None,
             before: None,
             sequence: 0,
@@ -206,7 +216,13 @@ impl Bench {
             let heartbeat: v1::Heartbeat = made::heartbeat(number, self.sequence, wall, acknowledged);
             let mut heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| Failure::new(error.to_string()))?;
             if let Some(plan) = self.plans.remove(&conn) {
-                heartbeat.links = plan.targets.into_iter().map(|(id, _)| (id, up())).collect();
+                let targets: Vec<NodeId> = plan.targets.into_iter().map(|(id, _)| id).collect();
+                heartbeat.links = targets.iter().map(|&id| (id, up())).collect();
+                self.targets.insert(conn, targets);
+            }
+            if self.trouble && number % TROUBLED == 0 {
+                let targets = self.targets.get(&conn).into_iter().flatten();
+                heartbeat.links = targets.map(|&id| (id, lossy())).collect();
             }
             round.push((conn, heartbeat));
         }
@@ -238,6 +254,28 @@ fn up() -> LinkReport {
         last_success_age_millis: Some(300),
         failure: None,
     }
+}
+
+fn lossy() -> LinkReport {
+    LinkReport {
+        state: LinkState::Lossy,
+        loss: 0.3,
+        ..up()
+    }
+}
+
+/// Median of a survey while one in [`TROUBLED`] agents loses packets, in milliseconds, and the links that are reported as lossy.
+fn troubled(bench: &mut Bench) -> Result<(f64, usize), Failure> {
+    bench.trouble = true;
+    bench.surveys.clear();
+    let from = bench.now;
+    for round in 1..=TROUBLED_ROUNDS {
+        bench.pass(from + Duration::from_secs(2) * round);
+        bench.heartbeats()?;
+    }
+    let surveys = bench.surveys.split_off(bench.surveys.len() / 2);
+    let links = bench.targets.iter().filter(|(conn, _)| (conn.0 - 1) % TROUBLED == 0);
+    Ok((stats::median(&surveys), links.map(|(_, targets)| targets.len()).sum()))
 }
 
 fn measure(nodes: u64, limit: Duration) -> Result<(Bench, Arc<Snapshot>), Failure> {
@@ -275,7 +313,7 @@ pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
     let mut smaller: Option<f64> = None;
     for &nodes in sizes {
         eprintln!("cycle: {nodes} nodes …");
-        let (bench, snapshot) = measure(nodes, limit)?;
+        let (mut bench, snapshot) = measure(nodes, limit)?;
         let costs = &bench.costs;
         let (micros, allocations): (Vec<f64>, Vec<f64>) = bench.heartbeats.iter().copied().unzip();
         let all = |of: &dyn Fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
@@ -309,6 +347,11 @@ pub(crate) fn run(sizes: &[u64], limit: Duration) -> Result<Vec<Row>, Failure> {
             .with("live_links", snapshot.mesh.live)
             .with("forecasts", snapshot.predictive.published)
             .number("score", f64::from(snapshot.coherence.score));
+        let (survey, links) = troubled(&mut bench)?;
+        let row = row
+            .number("troubled_survey_ms", survey)
+            .with("troubled_links", links)
+            .number("survey_us_a_troubled_link", survey * 1e3 / links.max(1) as f64);
         rows.push(row);
         smaller = Some(median);
     }

@@ -70,18 +70,35 @@ pub(super) enum Across {
     Unknown,
 }
 
-/// Nodes by the values of each label.
-pub type Groups = Vec<Vec<BTreeSet<NodeIndex>>>;
+/// Nodes by the values of each label: a list a label, with a group a value.
+pub type Groups<'a> = Vec<Vec<&'a BTreeSet<NodeIndex>>>;
 
-/// What is known of the links.
-pub(super) struct Picture<'a> {
-    /// Everybody that a node has a link with, and that is alive.
-    pub(super) partners: &'a dyn Fn(NodeIndex) -> Vec<NodeIndex>,
-    /// How a pair does.
-    pub(super) across: &'a dyn Fn(Pair) -> Across,
+/// The groups of one label to which nodes belong. Costs no more than the smaller of each group and `nodes`.
+pub(super) fn places<V>(groups: &[&BTreeSet<NodeIndex>], nodes: &BTreeMap<NodeIndex, V>) -> BTreeMap<NodeIndex, usize> {
+    let mut places = BTreeMap::new();
+    for (at, group) in groups.iter().enumerate() {
+        match group.len() <= nodes.len() {
+            true => places.extend(
+                group
+                    .iter()
+                    .filter(|node| nodes.contains_key(node))
+                    .map(|node| (*node, at)),
+            ),
+            false => places.extend(nodes.keys().filter(|node| group.contains(node)).map(|node| (*node, at))),
+        }
+    }
+    places
+}
+
+/// State of the links, as a search for cuts reads it.
+pub(super) struct Picture<'a, P, A> {
+    /// Returns the live nodes that a node has a link with.
+    pub(super) partners: P,
+    /// Returns the state of a pair.
+    pub(super) across: A,
     /// Nodes by label.
-    pub(super) groups: &'a Groups,
-    /// Their ids: of two sides of the same size, the one that has the lowest is called the far one.
+    pub(super) groups: &'a Groups<'a>,
+    /// Node ids: of two sides of the same size, the one with the lowest id is the far one.
     pub(super) ids: &'a BTreeMap<NodeIndex, NodeId>,
 }
 
@@ -115,7 +132,7 @@ impl Sides {
     }
 }
 
-impl Picture<'_> {
+impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
     /// The lowest id of some nodes.
     pub(super) fn first_of(&self, nodes: &BTreeSet<NodeIndex>) -> Option<NodeId> {
         nodes.iter().filter_map(|node| self.ids.get(node).copied()).min()
@@ -204,10 +221,7 @@ impl Picture<'_> {
     fn labelled(&self, part: &Links) -> Vec<Sides> {
         let mut suggested = Vec::new();
         for groups in self.groups {
-            let of: BTreeMap<NodeIndex, usize> = part
-                .keys()
-                .filter_map(|node| Some((*node, groups.iter().position(|group| group.contains(node))?)))
-                .collect();
+            let of = places(groups, part);
             let mut pairs: BTreeSet<(usize, usize)> = BTreeSet::new();
             for (one, others) in part {
                 for other in others {
@@ -223,8 +237,8 @@ impl Picture<'_> {
                     group.iter().copied().filter(|node| part.contains_key(node)).collect()
                 };
                 let sides = Sides {
-                    near: of_part(&groups[one]),
-                    far: of_part(&groups[other]),
+                    near: of_part(groups[one]),
+                    far: of_part(groups[other]),
                 };
                 if self.holds(&sides) {
                     suggested.push(sides);
@@ -282,7 +296,7 @@ impl Picture<'_> {
             if side.len() < 4 {
                 continue;
             }
-            let groups = self.groups.iter().flatten();
+            let groups = self.groups.iter().flatten().copied();
             let mut fitting =
                 groups.filter(|group| side.is_subset(group) && 4 * (group.len() - side.len()) <= side.len());
             let silent = |group: &&BTreeSet<NodeIndex>| {

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::cuts::{Across, Pair, Picture, pair};
+use super::cuts::{Across, Pair, Picture, pair, places};
 use crate::id::NodeIndex;
 
 /// Nodes beyond the number of links that are down that are visited before a node is taken to be in the main part. Every part of
@@ -23,7 +23,7 @@ pub(super) struct Islands {
     pub(super) beyond: bool,
 }
 
-impl Picture<'_> {
+impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
     /// The islands that `down` links make.
     pub(super) fn islands(&self, down: &BTreeSet<Pair>) -> Islands {
         let limit = down.len() + BEYOND;
@@ -95,54 +95,67 @@ impl Picture<'_> {
     }
 }
 
-fn joined(islands: &Islands, groups: &[BTreeSet<NodeIndex>], down: &BTreeSet<Pair>) -> Islands {
-    let mut place: BTreeMap<NodeIndex, usize> = BTreeMap::new();
+fn joined(islands: &Islands, groups: &[&BTreeSet<NodeIndex>], down: &BTreeSet<Pair>) -> Islands {
+    let mut part_of: BTreeMap<NodeIndex, usize> = BTreeMap::new();
     let all = islands.parts.iter().chain([&islands.main]);
     for (at, part) in all.enumerate() {
-        place.extend(part.iter().map(|node| (*node, at)));
+        part_of.extend(part.iter().map(|node| (*node, at)));
     }
     let (main, mut parts) = (islands.parts.len(), islands.parts.clone());
     parts.push(islands.main.clone());
+    // The parts of each group, and the groups that a link which is down contradicts.
+    let group_of = places(groups, &part_of);
+    let mut of_groups: BTreeMap<usize, (usize, BTreeSet<usize>)> = BTreeMap::new();
+    for (node, group) in &group_of {
+        let (visited, parts) = of_groups.entry(*group).or_default();
+        *visited += 1;
+        parts.extend(part_of.get(node));
+    }
+    let contradicted: BTreeSet<usize> = down
+        .iter()
+        .filter_map(|(one, other)| {
+            group_of
+                .get(one)
+                .filter(|group| group_of.get(other) == Some(group))
+                .copied()
+        })
+        .collect();
+    // Which part each has been joined to, and between which parts links are down.
     let mut leads: Vec<usize> = (0..parts.len()).collect();
-    let lead = |leads: &[usize], mut at: usize| {
-        while leads[at] != at {
-            at = leads[at];
+    let mut apart: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for (one, other) in down {
+        if let (Some(&one), Some(&other)) = (part_of.get(one), part_of.get(other)) {
+            apart.extend([(one, other), (other, one)]);
         }
-        at
-    };
-    for group in groups {
-        let is_whole = |&(one, other): &Pair| !(group.contains(&one) && group.contains(&other));
-        if !down.iter().all(is_whole) {
+    }
+    for (group, (visited, mut of_group)) in of_groups {
+        if contradicted.contains(&group) {
             continue;
         }
-        let mut of_group: BTreeSet<usize> = group.iter().filter_map(|node| place.get(node).copied()).collect();
-        if islands.beyond && group.iter().any(|node| !place.contains_key(node)) {
-            // Whoever was not visited is in the main part.
+        if islands.beyond && groups[group].len() > visited {
+            // Nodes that were not visited are in the main part.
             of_group.insert(main);
         }
-        let of_group: BTreeSet<usize> = of_group.into_iter().map(|at| lead(&leads, at)).collect();
-        let apart = |one: usize, other: usize| {
-            let within = |node: &NodeIndex, at: usize| place.get(node).is_some_and(|&of| lead(&leads, of) == at);
-            !down
-                .iter()
-                .any(|(a, b)| (within(a, one) && within(b, other)) || (within(a, other) && within(b, one)))
-        };
-        let list: Vec<usize> = of_group.into_iter().collect();
-        let may = list
+        let list: BTreeSet<usize> = of_group.into_iter().map(|at| leads[at]).collect();
+        let list: Vec<usize> = list.into_iter().collect();
+        let mut pairs = list
             .iter()
             .enumerate()
-            .all(|(at, &one)| list[at + 1..].iter().all(|&other| apart(one, other)));
-        if let (true, Some(&to)) = (may, list.last()) {
-            for at in list {
-                leads[at] = to;
-            }
+            .flat_map(|(at, &one)| list[at + 1..].iter().map(move |&other| (one, other)));
+        if let (Some(&to), false) = (list.last(), pairs.any(|pair| apart.contains(&pair))) {
+            let joined = |at: usize| if list.contains(&at) { to } else { at };
+            leads.iter_mut().for_each(|lead| *lead = joined(*lead));
+            apart = apart
+                .into_iter()
+                .map(|(one, other)| (joined(one), joined(other)))
+                .collect();
         }
     }
     let mut merged: BTreeMap<usize, BTreeSet<NodeIndex>> = BTreeMap::new();
     for (at, part) in parts.into_iter().enumerate() {
-        merged.entry(lead(&leads, at)).or_default().extend(part);
+        merged.entry(leads[at]).or_default().extend(part);
     }
-    let main = merged.remove(&lead(&leads, main)).unwrap_or_default();
+    let main = merged.remove(&leads[main]).unwrap_or_default();
     Islands {
         parts: merged.into_values().filter(|part| !part.is_empty()).collect(),
         main,

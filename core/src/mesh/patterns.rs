@@ -1,9 +1,12 @@
 //! Patterns: which few groups of nodes explain links of which some may do badly or well by chance. The explanation that has the most links that do
 //! badly is taken first; each link that does well counts twice against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use super::cuts::{Across, Links, Pair, Picture, SINGLES, Sides, links, pair, two_sides};
+use super::cuts::{Across, Links, Pair, Picture, SINGLES, Sides, links, pair, places, two_sides};
 use crate::id::NodeIndex;
 
 /// Share of a node's links that do badly from which the node is in trouble with everybody.
@@ -56,7 +59,20 @@ impl Count {
     }
 }
 
-impl Picture<'_> {
+/// Sides that may explain links.
+struct Suggestion<'a> {
+    near: Cow<'a, BTreeSet<NodeIndex>>,
+    far: Cow<'a, BTreeSet<NodeIndex>>,
+    /// Whether each side is a node or a label's nodes.
+    is_plain: bool,
+    /// Maximum number of unexplained links between the two.
+    most: usize,
+}
+
+/// Order of explanations, the best first: by score, whether it is about one side alone, and its size.
+type Rank = (isize, bool, usize);
+
+impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
     /// The patterns that explain `bad`, of a mesh of so many members; those of a single link come last.
     pub(super) fn patterns(&self, bad: &BTreeSet<Pair>, members: usize) -> Vec<Pattern> {
         if self.is_everywhere(bad, members) {
@@ -69,10 +85,16 @@ impl Picture<'_> {
         let mut found = Vec::new();
         while found.len() < EXPLANATIONS {
             let graph = links(left.iter().copied());
-            let suggested = self.suggested(&graph);
-            let weighed = suggested.filter_map(|(sides, is_plain)| self.weighed(sides, is_plain, &left, bad));
-            let best = weighed.min_by_key(|(score, pattern)| (-score, !pattern.far.is_empty(), pattern.near.len()));
-            let Some((_, pattern)) = best.filter(|(score, _)| *score >= 2 * MADE_UP) else {
+            let mut best: Option<(Rank, Pattern)> = None;
+            for suggestion in self.suggested(&graph) {
+                let least = best.as_ref().map_or(2 * MADE_UP, |(rank, _)| -rank.0);
+                if let Some(weighed) = self.weighed(suggestion, least, &left, bad)
+                    && best.as_ref().is_none_or(|best| weighed.0 < best.0)
+                {
+                    best = Some(weighed);
+                }
+            }
+            let Some((_, pattern)) = best else {
                 break;
             };
             left.retain(|&pair| !pattern.covers(pair));
@@ -106,12 +128,14 @@ impl Picture<'_> {
         3 * centres >= 2 * members && 4 * all.good <= all.bad
     }
 
-    /// Sides that may explain links: each node against all others, what labels suggest, and what hangs together.
-    fn suggested<'a>(&'a self, graph: &'a Links) -> impl Iterator<Item = (Sides, bool)> + 'a {
+    /// Sides that may explain links: each node against all others, sides that labels suggest, and nodes that hang together.
+    fn suggested<'a>(&'a self, graph: &'a Links) -> impl Iterator<Item = Suggestion<'a>> {
         let star = |(&node, others): (&NodeIndex, &BTreeSet<NodeIndex>)| {
-            (others.len() >= 2).then(|| Sides {
-                near: BTreeSet::from([node]),
-                far: BTreeSet::new(),
+            (others.len() >= 2).then(|| Suggestion {
+                near: Cow::Owned(BTreeSet::from([node])),
+                far: Cow::Owned(BTreeSet::new()),
+                is_plain: true,
+                most: others.len(),
             })
         };
         let stars = graph.iter().filter_map(star);
@@ -119,8 +143,15 @@ impl Picture<'_> {
             .iter()
             .filter(|(_, others)| others.len() >= 2 && graph.len() <= GROWN);
         let grown = grown.map(|(&node, others)| self.spread(graph, node, others));
-        let plain = stars.chain(self.by_label(graph)).map(|sides| (sides, true));
-        plain.chain(parts(graph).into_iter().chain(grown).map(|sides| (sides, false)))
+        let made_up = |Sides { near, far }| Suggestion {
+            most: far.iter().filter_map(|node| graph.get(node)).map(BTreeSet::len).sum(),
+            near: Cow::Owned(near),
+            far: Cow::Owned(far),
+            is_plain: false,
+        };
+        stars
+            .chain(self.by_label(graph))
+            .chain(parts(graph).into_iter().chain(grown).map(made_up))
     }
 
     /// A node and all that do badly with as many, against those that it does badly with.
@@ -150,48 +181,64 @@ impl Picture<'_> {
         Sides { near, far }
     }
 
-    fn by_label(&self, graph: &Links) -> Vec<Sides> {
+    fn by_label<'a>(&'a self, graph: &Links) -> Vec<Suggestion<'a>> {
         let mut suggested = Vec::new();
         for groups in self.groups {
-            let of = |node: &NodeIndex| groups.iter().position(|group| group.contains(node));
-            let places: BTreeMap<NodeIndex, usize> = graph.keys().filter_map(|node| Some((*node, of(node)?))).collect();
-            let mut pairs: BTreeSet<(usize, usize)> = BTreeSet::new();
-            let mut alone: BTreeSet<usize> = BTreeSet::new();
-            for (one, others) in graph {
+            let places = places(groups, graph);
+            // Links between each two groups, and of each to all others. The first are seen from both ends.
+            let mut pairs: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+            let mut alone: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
+            for (node, others) in graph {
+                let Some(&one) = places.get(node) else { continue };
                 for other in others {
-                    if let (Some(&one), Some(&other)) = (places.get(one), places.get(other))
-                        && one != other
-                    {
-                        pairs.insert((one.min(other), one.max(other)));
-                        alone.insert(one);
+                    let other = places.get(other).copied();
+                    if other == Some(one) {
+                        continue;
+                    }
+                    let (links, is_suggested) = alone.entry(one).or_default();
+                    *links += 1;
+                    if let Some(other) = other {
+                        *is_suggested = true;
+                        *pairs.entry((one.min(other), one.max(other))).or_default() += 1;
                     }
                 }
             }
-            let side = |group: usize| groups[group].clone();
-            suggested.extend(pairs.into_iter().map(|(one, other)| Sides {
+            let side = |group: usize| Cow::Borrowed(groups[group]);
+            suggested.extend(pairs.into_iter().map(|((one, other), ends)| Suggestion {
                 near: side(one),
                 far: side(other),
+                is_plain: true,
+                most: ends / 2,
             }));
-            suggested.extend(alone.into_iter().map(|one| Sides {
+            let alone = alone.into_iter().filter(|(_, (_, is_suggested))| *is_suggested);
+            suggested.extend(alone.map(|(one, (links, _))| Suggestion {
                 near: side(one),
-                far: BTreeSet::new(),
+                far: Cow::Owned(BTreeSet::new()),
+                is_plain: true,
+                most: links,
             }));
         }
         suggested
     }
 
-    /// How well sides explain the links, if they do at all, and what they are without those that have no part in it.
+    /// Weighs how well sides explain the links, less nodes that have no part in it; `None` when they do not, or score less than `least`. The
+    /// links of a side are read only until those that do well exclude that, so that the cost follows the links that do badly.
     fn weighed(
         &self,
-        sides: Sides,
-        is_plain: bool,
+        suggestion: Suggestion<'_>,
+        least: isize,
         left: &BTreeSet<Pair>,
         bad: &BTreeSet<Pair>,
-    ) -> Option<(isize, Pattern)> {
-        let Sides { near, far } = sides;
+    ) -> Option<(Rank, Pattern)> {
+        let Suggestion {
+            near,
+            far,
+            is_plain,
+            most,
+        } = suggestion;
         let mut count = Count::default();
         let mut of: BTreeMap<NodeIndex, Count> = BTreeMap::new();
-        for &one in &near {
+        for &one in &*near {
             for other in (self.partners)(one) {
                 if near.contains(&other) || !(far.is_empty() || far.contains(&other)) {
                     continue;
@@ -206,14 +253,21 @@ impl Picture<'_> {
                 count.add(across);
                 of.entry(one).or_default().add(across);
                 of.entry(other).or_default().add(across);
+                let at_best = Count { bad: most, ..count };
+                if at_best.score(is_plain) < least {
+                    return None;
+                }
             }
+        }
+        if count.score(is_plain) < least {
+            return None;
         }
         let fits = |node: &&NodeIndex| {
             of.get(node)
                 .is_none_or(|count| count.score(false) > 0 || count.good == 0)
         };
         let nodes = near.len() + far.len();
-        let misfits = nodes - near.iter().chain(&far).filter(fits).count();
+        let misfits = nodes - near.iter().chain(&*far).filter(fits).count();
         // Some nodes of a label may be lucky.
         if MISFITS * misfits > if is_plain { nodes } else { 0 } {
             return None;
@@ -223,6 +277,7 @@ impl Picture<'_> {
             let mut others = partners.filter(|other| !near.contains(other));
             near.len() + far.len() > 2 && others.all(|other| far.contains(&other))
         };
+        let (near, far) = (near.into_owned(), far.into_owned());
         let (near, far) = match (is_whole, far.is_empty()) {
             (_, true) => (near, far),
             (true, false) => (self.ordered(near, far).near, BTreeSet::new()),
@@ -231,8 +286,9 @@ impl Picture<'_> {
                 (near, far)
             }
         };
+        let rank = (-count.score(is_plain), !far.is_empty(), near.len());
         let bad = count.bad;
-        Some((count.score(is_plain), Pattern { near, far, bad }))
+        Some((rank, Pattern { near, far, bad }))
     }
 }
 

@@ -2,7 +2,6 @@
 //! those around them.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -42,8 +41,6 @@ pub struct Survey {
     pub large: Vec<Cut>,
     /// Observers whose claims are contradicted, and of whom they claim it.
     pub disputed: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
-    /// Links that were looked at.
-    pub visited: usize,
 }
 
 /// How long a cut of so many links must have been silent: the silence of one link may be chance, that of many is none.
@@ -64,7 +61,13 @@ impl Mesh {
     }
 
     /// Surveys the links between nodes that are alive. `groups` are the nodes by label; it is asked for them only when several links do badly.
-    pub fn look(&self, now: Time, members: usize, nodes: Nodes<'_>, groups: &dyn Fn() -> Groups) -> Survey {
+    pub fn look<'g, N: Nodes>(
+        &self,
+        now: Time,
+        members: usize,
+        nodes: &N,
+        groups: impl FnOnce() -> Groups<'g>,
+    ) -> Survey {
         let mut view = View::new(self, now, nodes);
         let mut survey = Survey {
             disputed: self.disputed(&view),
@@ -97,7 +100,6 @@ impl Mesh {
                 view: &view,
                 groups: &groups,
                 members,
-                visited: Cell::default(),
             };
             survey.cuts = surveyor.cuts(&severed, &lossy);
             // What is lost is small or large, and what is sent again is late.
@@ -105,9 +107,7 @@ impl Mesh {
             let large = large.into_iter().filter(|pair| !by_loss(pair)).collect();
             let slow = slow.into_iter().filter(|pair| !by_loss(pair)).collect();
             (survey.large, survey.slow) = (surveyor.large(&large), surveyor.slow(&slow));
-            survey.visited = surveyor.visited.get();
         }
-        survey.visited += view.visited.get();
         survey
     }
 
@@ -116,7 +116,7 @@ impl Mesh {
     pub fn is_untold(
         &self,
         now: Time,
-        nodes: Nodes<'_>,
+        nodes: &impl Nodes,
         near: &BTreeSet<NodeIndex>,
         far: &BTreeSet<NodeIndex>,
     ) -> bool {
@@ -124,7 +124,7 @@ impl Mesh {
     }
 
     /// Links that lose more than what is usual here.
-    fn lossy(&self, view: &View<'_>) -> BTreeSet<Pair> {
+    fn lossy(&self, view: &View<'_, impl Nodes>) -> BTreeSet<Pair> {
         let usual = self.bad.usual_loss();
         let from = match usual {
             USUAL..UNUSUAL => usual * TIMES_USUAL,
@@ -155,7 +155,7 @@ impl Mesh {
     }
 
     /// Links over which probes pass, none of them lost, and beacons do not.
-    fn large<'a>(&'a self, view: &'a View<'a>) -> impl Iterator<Item = Pair> + 'a {
+    fn large<'a>(&'a self, view: &'a View<'a, impl Nodes>) -> impl Iterator<Item = Pair> + 'a {
         let missing = self.arrivals.missing();
         missing
             .filter(|&(receiver, sender)| {
@@ -171,7 +171,7 @@ impl Mesh {
 
     /// Claims that nobody is heard which others contradict. A probe goes there and back: whose probes are answered, and whom
     /// all others hear, can be heard.
-    fn disputed(&self, view: &View<'_>) -> BTreeMap<NodeIndex, BTreeSet<NodeIndex>> {
+    fn disputed(&self, view: &View<'_, impl Nodes>) -> BTreeMap<NodeIndex, BTreeSet<NodeIndex>> {
         let mut claims: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> = BTreeMap::new();
         for (observer, subject) in self.sights.unheard() {
             let noted = self.sights.noted(observer, subject);
@@ -215,26 +215,20 @@ impl Mesh {
 }
 
 /// What explains the links that do badly.
-struct Surveyor<'a> {
-    view: &'a View<'a>,
-    groups: &'a Groups,
+struct Surveyor<'a, N> {
+    view: &'a View<'a, N>,
+    groups: &'a Groups<'a>,
     members: usize,
-    visited: Cell<usize>,
 }
 
-impl Surveyor<'_> {
-    fn with<R>(&self, across: &dyn Fn(Pair) -> Across, explain: impl FnOnce(&Picture<'_>) -> R) -> R {
-        let partners = |node| {
-            let partners = self.view.partners(node);
-            self.visited.set(self.visited.get() + partners.len());
-            partners
-        };
-        explain(&Picture {
-            partners: &partners,
+impl<N: Nodes> Surveyor<'_, N> {
+    fn picture<A: Fn(Pair) -> Across>(&self, across: A) -> Picture<'_, impl Fn(NodeIndex) -> Vec<NodeIndex>, A> {
+        Picture {
+            partners: |node| self.view.partners(node),
             across,
             groups: self.groups,
             ids: self.view.ids(),
-        })
+        }
     }
 
     /// Cuts, and groups between which packets are lost. What is lost by chance may look cut here and there: it is explained by the loss around it.
@@ -259,17 +253,14 @@ impl Surveyor<'_> {
                 (false, true) => Across::Unknown,
                 (false, false) => self.view.loses(pair),
             };
-            shaky = self.with(&across, |picture| {
-                let patterns = picture.patterns(&bad, self.members).into_iter();
-                let is_plain = |near: &BTreeSet<NodeIndex>, far: &BTreeSet<NodeIndex>| {
-                    let single = near.len() == 1 && far.len() == 1;
-                    !single || (near.iter().chain(far).all(|&node| picture.is_calm_around(node, &bad)))
-                };
-                let plain = patterns.filter(|pattern| is_plain(&pattern.near, &pattern.far));
-                plain
-                    .map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Shaky))
-                    .collect()
-            });
+            let picture = self.picture(across);
+            let patterns = picture.patterns(&bad, self.members).into_iter();
+            let is_plain = |near: &BTreeSet<NodeIndex>, far: &BTreeSet<NodeIndex>| {
+                let single = near.len() == 1 && far.len() == 1;
+                !single || (near.iter().chain(far).all(|&node| picture.is_calm_around(node, &bad)))
+            };
+            let plain = patterns.filter(|pattern| is_plain(&pattern.near, &pattern.far));
+            shaky.extend(plain.map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Shaky)));
             // One that is down by itself stands for itself.
             shaky.retain(|cut| lossy.iter().any(|pair| cut.covers(*pair)));
         }
@@ -305,30 +296,29 @@ impl Surveyor<'_> {
             return Vec::new();
         }
         let across = |pair| self.view.works(pair, severed);
-        self.with(&across, |picture| {
-            let islands = picture.islands(down);
-            let lone = islands.parts.iter().filter(|part| part.len() == 1).count();
-            let all = islands.parts.iter().map(BTreeSet::len).sum::<usize>() + islands.main.len();
-            if islands.parts.is_empty() || (all == 2 && !islands.beyond) {
-                return Vec::new();
+        let picture = self.picture(across);
+        let islands = picture.islands(down);
+        let lone = islands.parts.iter().filter(|part| part.len() == 1).count();
+        let all = islands.parts.iter().map(BTreeSet::len).sum::<usize>() + islands.main.len();
+        if islands.parts.is_empty() || (all == 2 && !islands.beyond) {
+            return Vec::new();
+        }
+        let nowhere = lone == islands.parts.len() && !islands.beyond && islands.main.len() <= 1.max(all / 10);
+        if nowhere {
+            let cut = Cut::new(BTreeSet::new(), BTreeSet::new(), Trouble::Down);
+            return Vec::from_iter(self.is_proven(severed, &cut).then_some(cut));
+        }
+        let unsure = unsure(&islands.parts, &islands.main, islands.beyond, down);
+        let mut cuts = Vec::new();
+        for part in islands.parts.iter().filter(|part| part.is_disjoint(&unsure)) {
+            let mut cut = Cut::new(part.clone(), BTreeSet::new(), Trouble::Down);
+            if self.is_proven(severed, &cut) {
+                cut.way = self.view.way(severed, &cut);
+                cut.unsure.clone_from(&unsure);
+                cuts.push(cut);
             }
-            let nowhere = lone == islands.parts.len() && !islands.beyond && islands.main.len() <= 1.max(all / 10);
-            if nowhere {
-                let cut = Cut::new(BTreeSet::new(), BTreeSet::new(), Trouble::Down);
-                return Vec::from_iter(self.is_proven(severed, &cut).then_some(cut));
-            }
-            let unsure = unsure(&islands.parts, &islands.main, islands.beyond, down);
-            let mut cuts = Vec::new();
-            for part in islands.parts.iter().filter(|part| part.is_disjoint(&unsure)) {
-                let mut cut = Cut::new(part.clone(), BTreeSet::new(), Trouble::Down);
-                if self.is_proven(severed, &cut) {
-                    cut.way = self.view.way(severed, &cut);
-                    cut.unsure.clone_from(&unsure);
-                    cuts.push(cut);
-                }
-            }
-            cuts
-        })
+        }
+        cuts
     }
 
     /// Groups that do not reach one another, and of which others reach both.
@@ -348,24 +338,23 @@ impl Surveyor<'_> {
             cut
         };
         let mut cuts: Vec<Cut> = Vec::new();
-        self.with(&across, |picture| {
-            for found in picture.sides(&left).into_iter().map(cut) {
-                if !self.view.is_mixed(severed, &found) {
-                    cuts.push(found);
-                    continue;
-                }
-                // Two cuts meet, one of which lets packets pass one way.
-                for one_way in [false, true] {
-                    let of_kind = left.iter().copied().filter(|pair| {
-                        found.covers(*pair)
-                            && severed
-                                .get(pair)
-                                .is_some_and(|severed| severed.from.is_some() == one_way)
-                    });
-                    cuts.extend(picture.sides(&of_kind.collect()).into_iter().map(cut));
-                }
+        let picture = self.picture(across);
+        for found in picture.sides(&left).into_iter().map(cut) {
+            if !self.view.is_mixed(severed, &found) {
+                cuts.push(found);
+                continue;
             }
-        });
+            // Two cuts meet, one of which lets packets pass one way.
+            for one_way in [false, true] {
+                let of_kind = left.iter().copied().filter(|pair| {
+                    found.covers(*pair)
+                        && severed
+                            .get(pair)
+                            .is_some_and(|severed| severed.from.is_some() == one_way)
+                });
+                cuts.extend(picture.sides(&of_kind.collect()).into_iter().map(cut));
+            }
+        }
         cuts.retain(|cut| self.is_proven(severed, cut));
         cuts
     }
@@ -378,7 +367,7 @@ impl Surveyor<'_> {
             true => Across::Bad,
             false => self.view.beacons(pair),
         };
-        let mut cuts = self.patterns(large, &across);
+        let mut cuts = self.patterns(large, across);
         cuts.retain(|cut| {
             let of_cut = || large.iter().filter(|pair| cut.covers(**pair));
             let longest = of_cut().filter_map(|pair| self.view.missing_for(*pair)).max();
@@ -395,16 +384,14 @@ impl Surveyor<'_> {
             true => Across::Bad,
             false => self.view.is_quick(pair),
         };
-        self.patterns(slow, &across)
+        self.patterns(slow, across)
     }
 
-    fn patterns(&self, bad: &BTreeSet<Pair>, across: &dyn Fn(Pair) -> Across) -> Vec<Cut> {
-        self.with(across, |picture| {
-            let patterns = picture.patterns(bad, self.members).into_iter();
-            patterns
-                .map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Down))
-                .collect()
-        })
+    fn patterns(&self, bad: &BTreeSet<Pair>, across: impl Fn(Pair) -> Across) -> Vec<Cut> {
+        let patterns = self.picture(across).patterns(bad, self.members).into_iter();
+        patterns
+            .map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Down))
+            .collect()
     }
 }
 
@@ -428,7 +415,7 @@ fn unsure(
     lone.filter(is_unsure).take(SINGLES).collect()
 }
 
-impl Picture<'_> {
+impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
     /// True when not many of a node's links may be bad besides those that are known to be.
     fn is_calm_around(&self, node: NodeIndex, bad: &BTreeSet<Pair>) -> bool {
         let (mut good, mut unknown) = (0, 0);

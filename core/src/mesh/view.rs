@@ -1,7 +1,6 @@
 //! How single links do, as the observers say whose word counts.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -45,38 +44,34 @@ pub(super) struct Severed {
     pub(super) is_vague: bool,
 }
 
-/// What is known of the nodes.
-#[derive(Clone, Copy)]
-pub struct Nodes<'a> {
-    /// The word of this observer counts.
-    pub counts: &'a dyn Fn(NodeIndex) -> bool,
-    /// This observer is believed when it says that it hears others, also where only peers pass on what it says.
-    pub vouches: &'a dyn Fn(NodeIndex) -> bool,
-    /// The node is there.
-    pub alive: &'a dyn Fn(NodeIndex) -> bool,
-    /// What the node reports comes without delay: it was not in doubt lately.
-    pub prompt: &'a dyn Fn(NodeIndex) -> bool,
+/// State of the nodes, as a survey of their links reads it.
+pub trait Nodes {
+    /// Whether reports of this observer count.
+    fn counts(&self, observer: NodeIndex) -> bool;
+    /// Whether this observer is believed when it reports that it hears others, also where only peers pass on its reports.
+    fn vouches(&self, observer: NodeIndex) -> bool;
+    /// Whether the node is present.
+    fn is_alive(&self, node: NodeIndex) -> bool;
+    /// Whether reports of the node arrive without delay: it was not in doubt recently.
+    fn is_prompt(&self, node: NodeIndex) -> bool;
 }
 
-/// The links at one moment.
-pub(super) struct View<'a> {
+/// The links at one time.
+pub(super) struct View<'a, N> {
     mesh: &'a Mesh,
     pub(super) now: Time,
-    nodes: Nodes<'a>,
-    /// Observers that are contradicted.
+    nodes: &'a N,
+    /// Observers whose claims are contradicted.
     pub(super) disputed: BTreeSet<NodeIndex>,
-    /// Links that were looked at.
-    pub(super) visited: Cell<usize>,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn new(mesh: &'a Mesh, now: Time, nodes: Nodes<'a>) -> View<'a> {
+impl<'a, N: Nodes> View<'a, N> {
+    pub(super) fn new(mesh: &'a Mesh, now: Time, nodes: &'a N) -> View<'a, N> {
         View {
             mesh,
             now,
             nodes,
             disputed: BTreeSet::new(),
-            visited: Cell::default(),
         }
     }
 
@@ -86,19 +81,18 @@ impl<'a> View<'a> {
 
     /// True when the observer's word counts.
     pub(super) fn tells(&self, observer: NodeIndex) -> bool {
-        (self.nodes.counts)(observer) && !self.disputed.contains(&observer)
+        self.nodes.counts(observer) && !self.disputed.contains(&observer)
     }
 
     /// True when something is said of the link between nodes that are both there.
     pub(super) fn is_told(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
-        self.visited.set(self.visited.get() + 1);
-        self.tells(observer) && (self.nodes.alive)(subject)
+        self.tells(observer) && self.nodes.is_alive(subject)
     }
 
     /// Everybody that a node has a link with, and that is alive.
     pub(super) fn partners(&self, node: NodeIndex) -> Vec<NodeIndex> {
         let partners = self.mesh.partners(node).into_iter();
-        partners.filter(|&partner| (self.nodes.alive)(partner)).collect()
+        partners.filter(|&partner| self.nodes.is_alive(partner)).collect()
     }
 
     /// Both directions of a pair in which probes are sent, and tell.
@@ -156,7 +150,7 @@ impl<'a> View<'a> {
     fn is_vouched_for(&self, (one, other): Pair) -> bool {
         let mut ways = [(one, other), (other, one)].into_iter();
         ways.any(|(observer, subject)| {
-            let is_believed = !self.disputed.contains(&observer) && (self.nodes.vouches)(observer);
+            let is_believed = !self.disputed.contains(&observer) && self.nodes.vouches(observer);
             is_believed && self.mesh.sights.sight(observer, subject) == Some(Sight::Heard)
         })
     }
@@ -170,7 +164,7 @@ impl<'a> View<'a> {
             partners.filter(is_across).map(move |other| pair(one, other))
         });
         let mut links = links.peekable();
-        let are_there = near.iter().chain(far).all(|&node| (self.nodes.alive)(node));
+        let are_there = near.iter().chain(far).all(|&node| self.nodes.is_alive(node));
         are_there && links.peek().is_some() && links.all(|pair| self.is_heard(pair).is_none())
     }
 
@@ -255,7 +249,9 @@ impl<'a> View<'a> {
     /// How a pair does that packets may be lost across.
     pub(super) fn loses(&self, pair: Pair) -> Across {
         let usual = self.mesh.bad.usual_loss();
-        let prompt = self.probed(pair).filter(|&(observer, _)| (self.nodes.prompt)(observer));
+        let prompt = self
+            .probed(pair)
+            .filter(|&(observer, _)| self.nodes.is_prompt(observer));
         let links = prompt.filter_map(|(observer, subject)| self.link(observer, subject));
         let loss = links.map(|link| link.loss_percent).max();
         match (self.is_heard(pair), loss) {

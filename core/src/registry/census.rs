@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     integrity::Digest,
-    node::{Admission, Cause, ConnId, Facts, Liveness, Node, NodeIndex},
+    node::{Admission, Cause, ConnId, Facts, Liveness, Node, NodeIndex, NodeRecord},
     time::Time,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Mark {
     silenced: Option<Time>,
     /// Facts stated by its agent, while it is online.
     facts: Option<Arc<Facts>>,
+    /// Record with its labels, while it is present: neither offline nor departed.
+    labelled: Option<Arc<NodeRecord>>,
     has_session: bool,
     /// Whether its session's transport is not associated with it.
     is_astray: bool,
@@ -42,6 +44,7 @@ impl Mark {
             return Mark::default();
         };
         let is_online = node.liveness == Liveness::Online;
+        let is_present = !matches!(node.liveness, Liveness::Offline | Liveness::Left);
         let is_silenced = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
         Mark {
             liveness: Some(node.liveness),
@@ -49,6 +52,7 @@ impl Mark {
             is_notable: is_notable(node),
             silenced: is_silenced.then_some(node.since),
             facts: is_online.then(|| Arc::clone(&node.record.facts)),
+            labelled: is_present.then(|| Arc::clone(&node.record)),
             has_session: node.session.is_some(),
             is_astray: node
                 .session
@@ -68,9 +72,15 @@ impl Mark {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
+        let labels = match (&self.labelled, &other.labelled) {
+            (Some(one), Some(other)) => {
+                Arc::ptr_eq(&one.facts, &other.facts) && one.operator_labels == other.operator_labels
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        };
         let plain = |mark: &Mark| (mark.liveness, mark.is_admitted, mark.is_notable, mark.silenced);
         let session = |mark: &Mark| (mark.has_session, mark.is_astray);
-        facts && plain(self) == plain(other) && session(self) == session(other)
+        facts && labels && plain(self) == plain(other) && session(self) == session(other)
     }
 }
 
@@ -95,6 +105,9 @@ pub struct Census {
     versions: BTreeMap<String, u32>,
     sessions: usize,
     astray: BTreeSet<NodeIndex>,
+    /// Number of nodes that are present, and they by key and value of their labels.
+    present: usize,
+    labels: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>>,
 }
 
 impl Census {
@@ -145,6 +158,21 @@ impl Census {
         self.astray.iter().copied()
     }
 
+    /// Present nodes with this label.
+    pub fn labelled(&self, key: &str, value: &str) -> Option<&BTreeSet<NodeIndex>> {
+        self.labels.get(key)?.get(value)
+    }
+
+    /// Present nodes by the values of up to this number of labels that may say where nodes are. Labels with one value, or with a value of its
+    /// own for every node, are left out.
+    pub fn groups(&self, labels: usize) -> Vec<Vec<&BTreeSet<NodeIndex>>> {
+        let telling = self
+            .labels
+            .values()
+            .filter(|values| values.len() > 1 && values.len() < self.present);
+        telling.take(labels).map(|values| values.values().collect()).collect()
+    }
+
     fn count(&mut self, index: NodeIndex, mark: &Mark, is_there: bool) {
         let members = &mut self.members[usize::from(mark.is_admitted)];
         step(members, mark.is_member(), is_there);
@@ -158,6 +186,18 @@ impl Census {
         }
         if let Some(since) = mark.silenced {
             set(&mut self.silenced, (since, index), is_there);
+        }
+        step(&mut self.present, mark.labelled.is_some(), is_there);
+        for (key, value) in mark.labelled.iter().flat_map(|record| record.labels()) {
+            let values = self.labels.entry(key.clone()).or_default();
+            let nodes = values.entry(value.clone()).or_default();
+            set(nodes, index, is_there);
+            if nodes.is_empty() {
+                values.remove(&value);
+            }
+            if values.is_empty() {
+                self.labels.remove(&key);
+            }
         }
         if let Some(facts) = &mark.facts {
             tally(&mut self.binaries, &facts.binary_digest, is_there);

@@ -1,10 +1,6 @@
 //! The survey: what the mesh concludes beside who is alive, once a second; and who is no honest observer.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-    time::Duration,
-};
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use super::Guardian;
 use crate::{
@@ -12,10 +8,7 @@ use crate::{
     ctx::alarm::Timer,
     event::EventBody,
     id::NodeId,
-    mesh::{
-        Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, Groups, LinkReport, LinkState, Nodes,
-        Trouble,
-    },
+    mesh::{Candidate, Change, Cut, Direction, Finding, FindingKind, Followed, LinkReport, LinkState, Nodes, Trouble},
     node::{Admission, Liveness, NodeIndex},
 };
 
@@ -158,14 +151,10 @@ impl Guardian {
         }
         let members = self.climate(ctx).members;
         self.mesh.settle(ctx.clock.now);
-        let nodes = Nodes {
-            counts: &|index| self.counts(ctx, index),
-            vouches: &|index| self.vouches(ctx, index),
-            alive: &|index| self.is_alive(ctx, index),
-            prompt: &|index| self.is_prompt(ctx, index),
-        };
-        let groups = || self.groups(ctx);
-        let survey = self.mesh.look(ctx.clock.now, members, nodes, &groups);
+        ctx.registry.census();
+        let nodes = &Seen { guardian: self, ctx };
+        let groups = || ctx.registry.settled().groups(KEYS);
+        let survey = self.mesh.look(ctx.clock.now, members, nodes, groups);
         // Who loses most of its packets is not cut off from the coordinator in particular.
         let shaky = survey
             .cuts
@@ -255,25 +244,6 @@ impl Guardian {
         candidate
     }
 
-    /// Nodes by the values of their labels, as far as a label may tell where they are: one that tells all nodes apart, or none, does not.
-    fn groups(&self, ctx: &Ctx) -> Groups {
-        let mut keys: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>> = BTreeMap::new();
-        let mut nodes = 0;
-        for (index, node) in ctx.registry.iter().filter(|(_, node)| is_there(node.liveness)) {
-            nodes += 1;
-            for (key, value) in node.record.labels() {
-                keys.entry(key).or_default().entry(value).or_default().insert(index);
-            }
-        }
-        let telling = keys
-            .into_values()
-            .filter(|values| values.len() > 1 && values.len() < nodes);
-        telling
-            .take(KEYS)
-            .map(|values| values.into_values().collect())
-            .collect()
-    }
-
     /// A cut that lets packets pass one way only: the near side's are the ones that are lost.
     fn one_way(&self, ctx: &Ctx, cut: Cut, direction: Direction) -> Candidate {
         let mut candidate = self.cut(ctx, FindingKind::OneWay, cut);
@@ -308,19 +278,16 @@ impl Guardian {
         }
     }
 
-    /// The label that these nodes have, and no other node of the mesh.
+    /// The label that these nodes have, and no other node that is present.
     fn label_of(&self, ctx: &Ctx, nodes: &BTreeSet<NodeIndex>) -> String {
         let Some(first) = nodes.first().filter(|_| nodes.len() > 1) else {
             return String::new();
         };
         let labels = ctx.registry[*first].record.labels();
-        let only_these = |(key, value): &(String, String)| {
-            ctx.registry.iter().all(|(index, node)| {
-                let has = node.record.labels().get(key) == Some(value);
-                has == nodes.contains(&index) || !is_there(node.liveness)
-            })
-        };
-        let found = labels.into_iter().find(only_these);
+        let census = ctx.registry.settled();
+        let found = labels
+            .into_iter()
+            .find(|(key, value)| census.labelled(key, value) == Some(nodes));
         found.map_or_else(String::new, |(key, value)| format!("all of {key}={value}"))
     }
 
@@ -441,6 +408,26 @@ impl Guardian {
     }
 }
 
-fn is_there(liveness: Liveness) -> bool {
-    !matches!(liveness, Liveness::Offline | Liveness::Left)
+/// The nodes, as a survey of their links reads them.
+struct Seen<'a> {
+    guardian: &'a Guardian,
+    ctx: &'a Ctx,
+}
+
+impl Nodes for Seen<'_> {
+    fn counts(&self, observer: NodeIndex) -> bool {
+        self.guardian.counts(self.ctx, observer)
+    }
+
+    fn vouches(&self, observer: NodeIndex) -> bool {
+        self.guardian.vouches(self.ctx, observer)
+    }
+
+    fn is_alive(&self, node: NodeIndex) -> bool {
+        self.guardian.is_alive(self.ctx, node)
+    }
+
+    fn is_prompt(&self, node: NodeIndex) -> bool {
+        self.guardian.is_prompt(self.ctx, node)
+    }
 }
