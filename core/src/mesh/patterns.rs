@@ -67,6 +67,24 @@ struct Suggestion<'a> {
     is_plain: bool,
     /// Maximum number of unexplained links between the two.
     most: usize,
+    known: Option<Known>,
+}
+
+/// Sides that are suggested again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// A node against all others.
+    Star(NodeIndex),
+    /// Of a label: a group against another one, or against all others.
+    Label(usize, usize, Option<usize>),
+}
+
+/// State of the links that has been read in a search: it stays the same while explanations are taken one after the other.
+#[derive(Default)]
+struct Memo {
+    links: BTreeMap<NodeIndex, Vec<(NodeIndex, Across)>>,
+    /// Minimum number of links that do well between sides.
+    good: BTreeMap<Known, usize>,
 }
 
 /// Order of explanations, the best first: by score, whether it is about one side alone, and its size.
@@ -75,7 +93,8 @@ type Rank = (isize, bool, usize);
 impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
     /// The patterns that explain `bad`, of a mesh of so many members; those of a single link come last.
     pub(super) fn patterns(&self, bad: &BTreeSet<Pair>, members: usize) -> Vec<Pattern> {
-        if self.is_everywhere(bad, members) {
+        let mut memo = Memo::default();
+        if self.is_everywhere(bad, members, &mut memo) {
             return vec![Pattern {
                 bad: bad.len(),
                 ..Pattern::default()
@@ -88,7 +107,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
             let mut best: Option<(Rank, Pattern)> = None;
             for suggestion in self.suggested(&graph) {
                 let least = best.as_ref().map_or(2 * MADE_UP, |(rank, _)| -rank.0);
-                if let Some(weighed) = self.weighed(suggestion, least, &left, bad)
+                if let Some(weighed) = self.weighed(suggestion, least, &mut memo, (&left, bad))
                     && best.as_ref().is_none_or(|best| weighed.0 < best.0)
                 {
                     best = Some(weighed);
@@ -108,8 +127,8 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         found
     }
 
-    /// True when most of the links of most nodes do badly.
-    fn is_everywhere(&self, bad: &BTreeSet<Pair>, members: usize) -> bool {
+    /// Whether most links of most nodes do badly.
+    fn is_everywhere(&self, bad: &BTreeSet<Pair>, members: usize, memo: &mut Memo) -> bool {
         let nodes: BTreeSet<NodeIndex> = bad.iter().flat_map(|&(one, other)| [one, other]).collect();
         if members < 3 || 3 * nodes.len() < 2 * members {
             return false;
@@ -117,8 +136,8 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         let (mut centres, mut all) = (0, Count::default());
         for &node in &nodes {
             let mut count = Count::default();
-            for partner in (self.partners)(node) {
-                count.add((self.across)(pair(node, partner)));
+            for (_, across) in self.links_of(node, memo) {
+                count.add(*across);
             }
             all.bad += count.bad;
             all.good += count.good;
@@ -126,6 +145,16 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
             centres += usize::from(count.bad >= 2 && count.bad as f64 >= CENTRE * known);
         }
         3 * centres >= 2 * members && 4 * all.good <= all.bad
+    }
+
+    /// The links of a node, and how they do.
+    fn links_of<'m>(&self, node: NodeIndex, memo: &'m mut Memo) -> &'m [(NodeIndex, Across)] {
+        memo.links.entry(node).or_insert_with(|| {
+            let partners = (self.partners)(node).into_iter();
+            partners
+                .map(|partner| (partner, (self.across)(pair(node, partner))))
+                .collect()
+        })
     }
 
     /// Sides that may explain links: each node against all others, sides that labels suggest, and nodes that hang together.
@@ -136,6 +165,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                 far: Cow::Owned(BTreeSet::new()),
                 is_plain: true,
                 most: others.len(),
+                known: Some(Known::Star(node)),
             })
         };
         let stars = graph.iter().filter_map(star);
@@ -148,6 +178,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
             near: Cow::Owned(near),
             far: Cow::Owned(far),
             is_plain: false,
+            known: None,
         };
         stars
             .chain(self.by_label(graph))
@@ -183,7 +214,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
 
     fn by_label<'a>(&'a self, graph: &Links) -> Vec<Suggestion<'a>> {
         let mut suggested = Vec::new();
-        for groups in self.groups {
+        for (label, groups) in self.groups.iter().enumerate() {
             let places = places(groups, graph);
             // Links between each two groups, and of each to all others. The first are seen from both ends.
             let mut pairs: BTreeMap<(usize, usize), usize> = BTreeMap::new();
@@ -209,6 +240,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                 far: side(other),
                 is_plain: true,
                 most: ends / 2,
+                known: Some(Known::Label(label, one, Some(other))),
             }));
             let alone = alone.into_iter().filter(|(_, (_, is_suggested))| *is_suggested);
             suggested.extend(alone.map(|(one, (links, _))| Suggestion {
@@ -216,6 +248,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                 far: Cow::Owned(BTreeSet::new()),
                 is_plain: true,
                 most: links,
+                known: Some(Known::Label(label, one, None)),
             }));
         }
         suggested
@@ -227,19 +260,25 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         &self,
         suggestion: Suggestion<'_>,
         least: isize,
-        left: &BTreeSet<Pair>,
-        bad: &BTreeSet<Pair>,
+        memo: &mut Memo,
+        (left, bad): (&BTreeSet<Pair>, &BTreeSet<Pair>),
     ) -> Option<(Rank, Pattern)> {
         let Suggestion {
             near,
             far,
             is_plain,
             most,
+            known,
         } = suggestion;
+        let is_refuted = |good| Count { bad: most, good }.score(is_plain) < least;
+        let known_good = known.and_then(|known| memo.good.get(&known).copied());
+        if is_refuted(known_good.unwrap_or_default()) {
+            return None;
+        }
         let mut count = Count::default();
         let mut of: BTreeMap<NodeIndex, Count> = BTreeMap::new();
         for &one in &*near {
-            for other in (self.partners)(one) {
+            for &(other, across) in self.links_of(one, memo) {
                 if near.contains(&other) || !(far.is_empty() || far.contains(&other)) {
                     continue;
                 }
@@ -248,16 +287,18 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                 let across = match left.contains(&pair) {
                     true => Across::Bad,
                     false if bad.contains(&pair) => Across::Unknown,
-                    false => (self.across)(pair),
+                    false => across,
                 };
                 count.add(across);
                 of.entry(one).or_default().add(across);
                 of.entry(other).or_default().add(across);
-                let at_best = Count { bad: most, ..count };
-                if at_best.score(is_plain) < least {
-                    return None;
-                }
             }
+            if is_refuted(count.good) {
+                break;
+            }
+        }
+        if let Some(known) = known {
+            memo.good.insert(known, count.good.max(known_good.unwrap_or_default()));
         }
         if count.score(is_plain) < least {
             return None;
@@ -273,9 +314,13 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
             return None;
         }
         let is_whole = far.is_empty() || {
-            let partners = near.iter().flat_map(|&one| (self.partners)(one));
-            let mut others = partners.filter(|other| !near.contains(other));
-            near.len() + far.len() > 2 && others.all(|other| far.contains(&other))
+            let is_across = |one: &NodeIndex| {
+                let partners = (self.partners)(*one).into_iter();
+                partners
+                    .filter(|other| !near.contains(other))
+                    .all(|other| far.contains(&other))
+            };
+            near.len() + far.len() > 2 && near.iter().all(is_across)
         };
         let (near, far) = (near.into_owned(), far.into_owned());
         let (near, far) = match (is_whole, far.is_empty()) {
