@@ -7,8 +7,9 @@ use std::{
 };
 
 use wyneos_core::{
+    command::WhatIf,
     coordinator::{
-        Answer, Command, Config, Coordinator, Effect, Input, Published, RequestId, WorkloadCommand, WorkloadVerb,
+        Answer, Asked, ChangeWorkload, Config, Coordinator, Effect, Input, Published, RequestId, WorkloadVerb,
     },
     id::Uuid,
     integrity::Sealer,
@@ -97,10 +98,10 @@ impl Bench {
     }
 
     /// Executes a command and all resulting work that is due immediately, and returns the time it took.
-    fn command(&mut self, command: Command) -> Duration {
+    fn command(&mut self, command: impl Into<Asked>) -> Duration {
         self.requests += 1;
         let request = RequestId(self.requests);
-        let by = "bench".into();
+        let (command, by) = (command.into(), "bench".into());
         let began = Instant::now();
         self.input(Input::Command { request, command, by });
         let took = began.elapsed();
@@ -112,13 +113,13 @@ impl Bench {
 
     fn workload(&mut self, verb: WorkloadVerb) -> Duration {
         let (plan, at) = (false, None);
-        self.command(Command::Workload(Box::new(WorkloadCommand {
+        self.command(ChangeWorkload {
             plan,
             at,
             verb,
             keep_replicas: false,
             force: false,
-        })))
+        })
     }
 }
 
@@ -134,7 +135,7 @@ pub(crate) fn run(sizes: &[u64]) -> Result<Vec<Row>, Failure> {
         (spec.kind, spec.spread) = (Kind::Service { replicas }, "zone".to_owned());
         let placed = bench.workload(WorkloadVerb::Apply(Arc::new(spec)));
         let started = match bench.answers.last() {
-            Some(Answer::Workloads(changes)) => changes.first().map_or(0, |change| change.starts.len()),
+            Some(Answer::ChangeWorkload(change)) => change.starts.len(),
             _ => 0,
         };
         bench.workload(WorkloadVerb::Apply(Arc::new(Spec::new("small", "/bin/true"))));
@@ -144,7 +145,7 @@ pub(crate) fn run(sizes: &[u64]) -> Result<Vec<Row>, Failure> {
                 bench.workload(WorkloadVerb::Scale { name, replicas }).as_secs_f64() * 1e3
             })
             .collect();
-        let what_if = bench.command(Command::WhatIf {
+        let what_if = bench.command(WhatIf {
             nodes: "zone=zone-1".to_owned(),
             drained: false,
         });

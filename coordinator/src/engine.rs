@@ -13,7 +13,7 @@ use tokio::{
 };
 use wyneos::{encoded::Encoded, v1};
 use wyneos_core::{
-    coordinator::{Answer, Command, Coordinator, Effect, Input, Message, Planner, Refusal, Refused, RequestId},
+    coordinator::{Answer, Asked, Coordinator, Effect, Input, Message, Planner, Refusal, Refused, RequestId},
     node::ConnId,
     time::Time,
 };
@@ -58,7 +58,7 @@ pub(crate) enum ToEngine {
     /// A request to plan a command, which is computed beside the engine.
     Plan {
         /// The command.
-        command: Command,
+        command: Asked,
         /// The caller, for people.
         by: Arc<str>,
         /// Held until the plan is computed, even if the caller is gone.
@@ -69,7 +69,7 @@ pub(crate) enum ToEngine {
     /// An operator's command.
     Command {
         /// The command.
-        command: Command,
+        command: Asked,
         /// The caller, for people.
         by: Arc<str>,
         /// The audit's intent; `None` for a command that changes nothing.

@@ -1,506 +1,391 @@
-//! What operators ask for, and what they are answered.
+//! What operators ask for, and what they are answered: a type a command, and one table that says what each is answered with.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+mod refusal;
+mod work;
+
+use std::{sync::Arc, time::Duration};
+
+pub use refusal::{Limit, Refusal};
+pub use work::{ChangeWorkload, Changed, Forgotten, PlannedStart, PlannedStop, WorkloadVerb};
 
 pub use crate::access::{Denial, TokenProblem};
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
-    autonomy::{Decision, Policy, PolicyChange},
+    autonomy::{Decision, Mode, Policy, PolicyChange},
     id::NodeId,
     integrity::Digest,
     node::{Admission, Eligibility, Labels},
-    placement::{Score, Waiting},
-    registry::NoSuchNode,
-    text::Quoted,
-    time::WallTime,
-    workload::{AssignmentId, Spec, log},
+    text::Span,
+    workload::log,
 };
 
-/// A caller that waits for an answer, numbered by the driver: by the audit's intent of a change, and from
-/// [`UNRECORDED`](RequestId::UNRECORDED) on for what changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-impl RequestId {
-    /// The first number of requests that have no intent.
-    pub const UNRECORDED: u64 = 1 << 63;
-
-    /// The number of the audit's intent, where there is one.
-    pub fn intent(self) -> Option<u64> {
-        (self.0 < RequestId::UNRECORDED).then_some(self.0)
-    }
+/// A command: what is asked, and the type of its answer. A node is named by its id, a unique prefix of it, or its name.
+pub trait Command: Into<Asked> {
+    /// What it is answered with.
+    type Reply: TryFrom<Answer, Error = OtherAnswer>;
+    /// Its name, as events have it.
+    const VERB: &'static str;
 }
 
-/// An operator's command. A node is named by its id, a unique prefix of it, or its name.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// No new work on the node.
-    Cordon {
-        /// The node.
-        node: String,
-    },
-    /// Takes a cordon back.
-    Uncordon {
-        /// The node.
-        node: String,
-    },
-    /// Sets and removes labels.
-    Label {
-        /// The node.
-        node: String,
-        /// Labels to set.
-        set: Labels,
-        /// Keys to remove.
-        remove: Vec<String>,
-    },
-    /// Has the agent measure and report now.
-    Refresh {
-        /// The node.
-        node: String,
-    },
-    /// Sets the node's heartbeat interval.
-    SetHeartbeat {
-        /// The node.
-        node: String,
-        /// The interval; `None` for the cluster's.
-        interval: Option<Duration>,
-    },
-    /// Lets the node take part, on the machine that it is on now.
-    Admit {
-        /// The node.
-        node: String,
-    },
-    /// Shuts the node out.
-    Revoke {
-        /// The node.
-        node: String,
-        /// Why, for people.
-        reason: String,
-    },
-    /// Forgets a node that is gone for good.
-    Forget {
-        /// The node.
-        node: String,
-        /// Nothing is done; the answer says what would be.
-        plan: bool,
-        /// Why, for people.
-        reason: String,
-    },
-    /// A host wants a certificate by a join token.
-    Enrol(Box<Enrolment>),
-    /// A node wants its certificate renewed.
-    Renew {
-        /// The node.
-        node: NodeId,
-        /// Of its public key.
-        key: Digest,
-        /// The newest step of the CA's replacement, as in its identity.
-        ca_step: u64,
-    },
-    /// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
-    CreateToken {
-        /// What is kept.
-        token: Box<TokenRecord>,
-        /// How long it can be used.
-        ttl: Duration,
-    },
-    /// Drops a join token.
-    DeleteToken {
-        /// Its id.
-        id: String,
-    },
-    /// Makes an operator, or gives one that does not hold any more another credential.
-    CreateOperator {
-        /// The name.
-        name: String,
-        /// What it may do.
-        role: Role,
-        /// By what it is known.
-        credential: Credential,
-        /// How long it holds.
-        ttl: Duration,
-    },
-    /// Shuts an operator out.
-    RevokeOperator {
-        /// The name.
-        name: String,
-    },
-    /// Notes that a new CA is about to sign.
-    AuthorityActivates,
-    /// Notes that only the CA that was activated last is trusted any more.
-    AuthorityRetired,
-    /// Has a node emptied of its work, and takes no new work to it.
-    Drain {
-        /// The node.
-        node: String,
-        /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
-        deadline: Option<Duration>,
-        /// Daemons stay.
-        keep_daemons: bool,
-        /// Nothing is done; the answer says what would be.
-        plan: bool,
-    },
-    /// What should run.
-    Workload(Box<WorkloadCommand>),
-    /// What would happen if nodes were lost, or emptied. Nothing is done.
-    WhatIf {
-        /// The nodes: `key=value` of a label, or a node's name.
-        nodes: String,
-        /// They are emptied, and not lost.
-        drained: bool,
-    },
-    /// Has work leave the nodes that have most of it for those that have least.
-    Rebalance {
-        /// Nothing is done; the answer says what would be.
-        plan: bool,
-    },
-    /// Sets what Autonomy may do.
-    SetPolicy(PolicyChange),
-    /// Answers a decision that waits for an operator.
-    Decide {
-        /// Its id.
-        id: u64,
-        /// Whether it is to be carried out.
-        approve: bool,
-    },
-    /// What an instance wrote is wanted; its number is set by the coordinator.
-    ReadLog {
-        /// The instance: its id, or its workload's name and slot.
-        assignment: String,
-        /// Which stream.
-        stream: log::Stream,
-        /// Where to begin.
-        from: log::From,
-        /// What a later process wrote is not wanted.
-        within: bool,
-    },
+/// An answer to another command than the one that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is to another command")]
+pub struct OtherAnswer;
+
+/// Makes the table of commands: of each its name, by the type of its reply.
+macro_rules! commands {
+    ($($reply:ty: $($command:ident $verb:literal),+;)+) => {
+        /// What is asked: a variant a command.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Asked {
+            $($(#[doc = concat!("The command `", $verb, "`.")] $command($command),)+)+
+        }
+
+        /// What a command came to: a variant a command.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Answer {
+            $($(#[doc = concat!("Of the command `", $verb, "`.")] $command($reply),)+)+
+        }
+
+        $($(
+            impl Command for $command {
+                type Reply = $reply;
+                const VERB: &'static str = $verb;
+            }
+
+            impl From<$command> for Asked {
+                fn from(command: $command) -> Asked {
+                    Asked::$command(command)
+                }
+            }
+        )+
+
+        impl TryFrom<Answer> for $reply {
+            type Error = OtherAnswer;
+
+            fn try_from(answer: Answer) -> Result<$reply, OtherAnswer> {
+                match answer {
+                    $(Answer::$command(reply))|+ => Ok(reply),
+                    _ => Err(OtherAnswer),
+                }
+            }
+        })+
+    };
 }
 
-impl Command {
+commands! {
+    NodeEligibility: Cordon "cordon", Uncordon "uncordon";
+    NodeLabels: Label "label";
+    Issued: Refresh "refresh", SetHeartbeat "set-heartbeat";
+    NodeAdmission: Admit "admit", Revoke "revoke", Enrol "join", Renew "renew";
+    Box<Forgotten>: Forget "forget";
+    Box<TokenRecord>: CreateToken "token create", DeleteToken "token delete";
+    Box<OperatorRecord>: CreateOperator "operator create", RevokeOperator "operator revoke";
+    Noted: AuthorityActivates "ca activate", AuthorityRetired "ca retire";
+    Vec<Changed>: Drain "drain", WhatIf "what-if", Rebalance "rebalance";
+    Box<Changed>: ChangeWorkload "workload";
+    PolicySet: SetPolicy "autonomy";
+    Arc<Decision>: Decide "decide";
+    log::Chunk: ReadLog "logs";
+}
+
+impl Asked {
     /// True for what hosts ask for, thousands of them at once: readers see its effect soon, but not before its answer.
     pub fn is_of_host(&self) -> bool {
-        matches!(self, Command::Enrol(_) | Command::Renew { .. })
+        matches!(self, Asked::Enrol(_) | Asked::Renew(_))
     }
 
     /// True for a command that changes nothing and is answered with what would be done.
     pub fn is_plan(&self) -> bool {
         match self {
-            Command::Forget { plan, .. } | Command::Drain { plan, .. } | Command::Rebalance { plan } => *plan,
-            Command::Workload(command) => command.plan,
-            Command::WhatIf { .. } => true,
+            Asked::Forget(Forget { plan, .. })
+            | Asked::Drain(Drain { plan, .. })
+            | Asked::Rebalance(Rebalance { plan })
+            | Asked::ChangeWorkload(ChangeWorkload { plan, .. }) => *plan,
+            Asked::WhatIf(_) => true,
             _ => false,
         }
     }
+
+    /// What it is about, for the audit.
+    pub fn about(&self) -> String {
+        match self {
+            Asked::Cordon(Cordon { node })
+            | Asked::Uncordon(Uncordon { node })
+            | Asked::Refresh(Refresh { node })
+            | Asked::Admit(Admit { node })
+            | Asked::Drain(Drain { node, .. }) => format!("node {node}"),
+            Asked::Label(Label { node, set, remove }) => {
+                let set = set.iter().map(|(key, value)| format!("{key}={value}"));
+                let changes: Vec<String> = set.chain(remove.iter().map(|key| format!("{key}-"))).collect();
+                format!("node {node}: {}", changes.join(", "))
+            }
+            Asked::SetHeartbeat(SetHeartbeat { node, interval }) => match interval {
+                Some(interval) => format!("node {node}: every {}", Span(*interval)),
+                None => format!("node {node}: the cluster's own interval"),
+            },
+            Asked::Revoke(Revoke { node, reason }) | Asked::Forget(Forget { node, reason, .. }) => {
+                if reason.is_empty() {
+                    return format!("node {node}");
+                }
+                format!("node {node}: {reason}")
+            }
+            Asked::Enrol(Enrol(enrolment)) => format!("node {} by join token {}", enrolment.node, enrolment.token),
+            Asked::Renew(renewal) => format!("node {}", renewal.node),
+            Asked::CreateToken(CreateToken { token, .. }) => format!("join token {}", token.id),
+            Asked::DeleteToken(DeleteToken { id }) => format!("join token {id}"),
+            Asked::CreateOperator(CreateOperator { name, role, .. }) => format!("operator {name}, {}", role.name()),
+            Asked::RevokeOperator(RevokeOperator { name }) => format!("operator {name}"),
+            Asked::AuthorityActivates(_) | Asked::AuthorityRetired(_) => "CA".to_owned(),
+            Asked::ChangeWorkload(change) => format!("workload {}", change.verb.workload()),
+            Asked::WhatIf(WhatIf { nodes, .. }) => format!("what if {nodes}"),
+            Asked::Rebalance(_) => "all nodes".to_owned(),
+            Asked::SetPolicy(SetPolicy(change)) => {
+                let named = |mode: Option<Mode>| mode.map_or("as it is", Mode::name);
+                let (heal, rebalance, preempt) = (named(change.heal), named(change.rebalance), named(change.preempt));
+                format!("heal {heal}, rebalance {rebalance}, preempt {preempt}")
+            }
+            Asked::Decide(Decide { id, .. }) => format!("decision {id}"),
+            Asked::ReadLog(ReadLog { assignment, .. }) => format!("assignment {assignment}"),
+        }
+    }
 }
 
-/// A change of what should run.
+/// No new work on the node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WorkloadCommand {
+pub struct Cordon {
+    /// The node.
+    pub node: String,
+}
+
+/// Takes a cordon back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uncordon {
+    /// The node.
+    pub node: String,
+}
+
+/// Sets and removes labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// The node.
+    pub node: String,
+    /// Labels to set.
+    pub set: Labels,
+    /// Keys to remove.
+    pub remove: Vec<String>,
+}
+
+/// Has the agent measure and report now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refresh {
+    /// The node.
+    pub node: String,
+}
+
+/// Sets the node's heartbeat interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetHeartbeat {
+    /// The node.
+    pub node: String,
+    /// The interval; `None` for the cluster's.
+    pub interval: Option<Duration>,
+}
+
+/// Lets the node take part, on the machine that it is on now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admit {
+    /// The node.
+    pub node: String,
+}
+
+/// Shuts the node out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revoke {
+    /// The node.
+    pub node: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Forgets a node that is gone for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forget {
+    /// The node.
+    pub node: String,
     /// Nothing is done; the answer says what would be.
     pub plan: bool,
-    /// The revision at which it is meant to be carried out; refused at another one. 0 for a workload that must not be there.
-    pub at: Option<u64>,
-    /// Of a declaration: as many instances as there should be now, if there are any, whatever it says.
-    pub keep_replicas: bool,
-    /// Of a declaration: also where instances would stop that nothing takes the place of.
-    pub force: bool,
-    /// What.
-    pub verb: WorkloadVerb,
+    /// Why, for people.
+    pub reason: String,
 }
 
-/// A change of what should run.
+/// A host wants a certificate by a join token.
 #[derive(Clone, Debug, PartialEq)]
-pub enum WorkloadVerb {
-    /// Should run like this from now on.
-    Apply(Arc<Spec>),
-    /// Should have so many instances.
-    Scale {
-        /// Its name.
-        name: String,
-        /// How many.
-        replicas: u32,
-    },
-    /// Its instances should be replaced, one after another.
-    Restart {
-        /// Its name.
-        name: String,
-    },
-    /// Its canaries are well: the rest may follow.
-    Promote {
-        /// Its name.
-        name: String,
-    },
-    /// Should not run any more.
-    Delete {
-        /// Its name.
-        name: String,
-    },
+pub struct Enrol(pub Box<Enrolment>);
+
+/// A node wants its certificate renewed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Renew {
+    /// The node.
+    pub node: NodeId,
+    /// Of its public key.
+    pub key: Digest,
+    /// The newest step of the CA's replacement, as in its identity.
+    pub ca_step: u64,
 }
 
-impl WorkloadVerb {
-    /// The workload's name.
-    pub fn workload(&self) -> &str {
-        match self {
-            WorkloadVerb::Apply(spec) => &spec.name,
-            WorkloadVerb::Scale { name, .. }
-            | WorkloadVerb::Restart { name }
-            | WorkloadVerb::Promote { name }
-            | WorkloadVerb::Delete { name } => name,
-        }
-    }
-
-    /// Its name, as people give it.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            WorkloadVerb::Apply(_) => "apply",
-            WorkloadVerb::Scale { .. } => "scale",
-            WorkloadVerb::Restart { .. } => "restart",
-            WorkloadVerb::Promote { .. } => "promote",
-            WorkloadVerb::Delete { .. } => "delete",
-        }
-    }
+/// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateToken {
+    /// What is kept.
+    pub token: Box<TokenRecord>,
+    /// How long it can be used.
+    pub ttl: Duration,
 }
 
-/// What becomes of a workload by a change.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changed {
-    /// Its name.
+/// Drops a join token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteToken {
+    /// Its id.
+    pub id: String,
+}
+
+/// Makes an operator, or gives one that does not hold any more another credential.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateOperator {
+    /// The name.
     pub name: String,
-    /// Its revision now, or (of a plan) before the change; 0 for none.
-    pub revision: u64,
-    /// It was carried out; otherwise it is what would be done.
-    pub applied: bool,
-    /// Whether anything differs from what was.
+    /// What it may do.
+    pub role: Role,
+    /// By what it is known.
+    pub credential: Credential,
+    /// How long it holds.
+    pub ttl: Duration,
+}
+
+/// Shuts an operator out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevokeOperator {
+    /// The name.
+    pub name: String,
+}
+
+/// Notes that a new CA is about to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthorityActivates;
+
+/// Notes that only the CA that was activated last is trusted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthorityRetired;
+
+/// Has a node emptied of its work, and takes no new work to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drain {
+    /// The node.
+    pub node: String,
+    /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
+    pub deadline: Option<Duration>,
+    /// Daemons stay.
+    pub keep_daemons: bool,
+    /// Nothing is done; the answer says what would be.
+    pub plan: bool,
+}
+
+/// What would happen if nodes were lost, or emptied. Nothing is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WhatIf {
+    /// The nodes: `key=value` of a label, or a node's name.
+    pub nodes: String,
+    /// They are emptied, and not lost.
+    pub drained: bool,
+}
+
+/// Has work leave the nodes that have most of it for those that have least.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rebalance {
+    /// Nothing is done; the answer says what would be.
+    pub plan: bool,
+}
+
+/// Sets what Autonomy may do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetPolicy(pub PolicyChange);
+
+/// Answers a decision that waits for an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decide {
+    /// Its id.
+    pub id: u64,
+    /// Whether it is to be carried out.
+    pub approve: bool,
+}
+
+/// What an instance wrote is wanted; its number is set by the coordinator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadLog {
+    /// The instance: its id, or its workload's name and slot.
+    pub assignment: String,
+    /// Which stream.
+    pub stream: log::Stream,
+    /// Where to begin.
+    pub from: log::From,
+    /// What a later process wrote is not wanted.
+    pub within: bool,
+}
+
+/// The reply to a cordon or its taking back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeEligibility {
+    /// The node's eligibility now.
+    pub eligibility: Eligibility,
+    /// Did anything change?
     pub changed: bool,
-    /// Its declaration, with its defaults.
-    pub spec: Option<Arc<Spec>>,
-    /// How many instances there should be before the change, where that is another number.
-    pub replicas_before: Option<u32>,
-    /// Instances that are started at once: node, its name, and why.
-    pub starts: Vec<PlannedStart>,
-    /// Instances that are stopped at once.
-    pub stops: Vec<PlannedStop>,
-    /// Instances that run and that no workload had, which it takes over.
-    pub adopted: u32,
-    /// Instances that follow later, as only so many are replaced at once.
-    pub later: u32,
-    /// Slots that wait, and for what.
-    pub waiting: Vec<Waiting>,
-    /// Nodes that take none, or no further one, and why.
-    pub rejections: Vec<(NodeId, String, String)>,
     /// The event that records it; 0 when nothing changed.
     pub event: u64,
 }
 
-/// An instance that would stop.
+/// The reply to a change of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedStop {
-    /// Its id.
-    pub id: AssignmentId,
-    /// Its slot.
-    pub slot: u32,
-    /// Its node's name.
-    pub node_name: String,
-    /// Why it stops.
-    pub reason: String,
-    /// Nothing takes its place.
-    pub unreplaced: bool,
-}
-
-/// The result of forgetting a node.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Forgotten {
-    /// The node.
-    pub node: NodeId,
-    /// The node's name, which is free now.
-    pub name: String,
-    /// It was carried out; otherwise it is what would be done.
-    pub applied: bool,
-    /// It was revoked, and stays shut out.
-    pub barred: bool,
-    /// Of a plan: a lease that the node was promised may run until then, and the node must not be forgotten before.
-    pub not_before: Option<WallTime>,
-    /// For each workload with instances on the node: its stops are the instances given up, its starts the first replacements.
-    pub changes: Vec<Changed>,
-    /// The event that records it; 0 of a plan.
+pub struct NodeLabels {
+    /// The node's labels now.
+    pub labels: Labels,
+    /// Did anything change?
+    pub changed: bool,
+    /// The event that records it; 0 when nothing changed.
     pub event: u64,
 }
 
-/// An instance that is started.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedStart {
-    /// Its workload's name.
-    pub workload: String,
-    /// Its slot.
-    pub slot: u32,
-    /// Its node.
+/// The reply to an admission, a revocation, an enrolment or a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeAdmission {
+    /// The node.
     pub node: NodeId,
-    /// The node's name.
-    pub node_name: String,
-    /// By what that wins.
-    pub score: Score,
-    /// Why it is started.
-    pub reason: String,
+    /// Its admission now.
+    pub admission: Admission,
+    /// Did anything change?
+    pub changed: bool,
+    /// The event that records it; 0 when nothing changed.
+    pub event: u64,
 }
 
-/// What a command came to. `event` is the number of the event that records it, 0 when nothing changed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// Of a cordon or its taking back.
-    Eligibility {
-        /// The node's eligibility now.
-        eligibility: Eligibility,
-        /// Did anything change?
-        changed: bool,
-        /// The event.
-        event: u64,
-    },
-    /// Of a label.
-    Labels {
-        /// The node's labels now.
-        labels: Labels,
-        /// Did anything change?
-        changed: bool,
-        /// The event.
-        event: u64,
-    },
-    /// Of an admission, a revocation, an enrolment or a renewal.
-    Admission {
-        /// The node.
-        node: NodeId,
-        /// What it is now.
-        admission: Admission,
-        /// Did anything change?
-        changed: bool,
-        /// The event.
-        event: u64,
-    },
-    /// A node that is, or would be, forgotten.
-    Forgotten(Box<Forgotten>),
-    /// Of a token that was kept or dropped.
-    Token(Box<TokenRecord>),
-    /// Of an operator that was made or shut out.
-    Operator(Box<OperatorRecord>),
-    /// Of a step of the CA's replacement that was noted.
-    Noted,
-    /// Of a change of what should run, and of a drain: a workload each.
-    Workloads(Vec<Changed>),
-    /// What an instance wrote.
-    Log(log::Chunk),
-    /// What Autonomy may do now.
-    Policy {
-        /// What.
-        policy: Policy,
-        /// The event; 0 when nothing changed.
-        event: u64,
-    },
-    /// A decision that was answered.
-    Decision(Arc<Decision>),
-    /// Of a refresh or a heartbeat interval.
-    Directive {
-        /// The directive; 0 when the node has no session.
-        id: u64,
-        /// The event.
-        event: u64,
-    },
+/// The reply to a refresh or a heartbeat interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The directive; 0 when the node has no session.
+    pub id: u64,
+    /// The event that records it.
+    pub event: u64,
 }
 
-/// Why a command is not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The node is not known, or not the only one.
-    #[error(transparent)]
-    Node(#[from] NoSuchNode),
-    /// A field is wrong.
-    #[error("{field}: {reason}")]
-    Invalid {
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// It needs a session, and the node has none.
-    #[error("node {} has no session: wait until it is online", Quoted(.0))]
-    NoSession(String),
-    /// It cannot be done yet; `detail` says what has to happen first.
-    #[error("{detail}")]
-    NotYet {
-        /// Why, for programs.
-        reason: &'static str,
-        /// Why, for people.
-        detail: String,
-    },
-    /// What it names is not there.
-    #[error("no {what} {}", Quoted(.name))]
-    Unknown {
-        /// A kind of thing.
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// What it would make is there.
-    #[error("{what} {} exists: revoke it first", Quoted(.name))]
-    Exists {
-        /// A kind of thing.
-        what: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// It was meant for another revision.
-    #[error("workload {} {}", Quoted(.name), revised(*.now, *.at))]
-    Revision {
-        /// The workload.
-        name: String,
-        /// Its revision now.
-        now: u64,
-        /// The one it was meant for.
-        at: u64,
-    },
-    /// It is being deleted: its name is free once its instances are gone.
-    #[error("workload {} is being deleted: wait until its instances are gone", Quoted(.0))]
-    Deleting(String),
-    /// It cannot be read.
-    #[error("{0}")]
-    Log(String),
-    /// Whoever asks may not have it.
-    #[error("{0}")]
-    Denied(Denial),
-    /// A limit is reached.
-    #[error("{0}")]
-    Overloaded(Limit),
-}
+/// The reply to a step of the CA's replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted;
 
-/// A limit that is reached.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}{}", if *.passes { ": try again later" } else { "" })]
-pub struct Limit {
-    /// What is full, and what to do about a limit that stands.
-    pub what: Cow<'static, str>,
-    /// True if the condition ends by itself within seconds, so that a repeated call may succeed.
-    pub passes: bool,
-}
-
-impl Limit {
-    /// A limit that ends by itself within seconds.
-    pub fn passes(what: &'static str) -> Limit {
-        let what = Cow::Borrowed(what);
-        Limit { what, passes: true }
-    }
-
-    /// A limit that stands until somebody makes room; `what` says how.
-    pub fn stands(what: impl Into<Cow<'static, str>>) -> Limit {
-        let what = what.into();
-        Limit { what, passes: false }
-    }
-}
-
-/// The conflict between a workload's revision and the one that a change was meant for; 0 is for a workload that is not there yet.
-fn revised(now: u64, at: u64) -> String {
-    match (now, at) {
-        (_, 0) => format!(
-            "exists already, at revision {now}, and revision 0 is for a new one: choose another name, or change this one with revision {now}"
-        ),
-        (0, _) => format!("is not declared, and the change is for revision {at}: somebody deleted it; plan again"),
-        _ => format!("is at revision {now}, not {at}: somebody changed it; plan again"),
-    }
+/// What Autonomy may do now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PolicySet {
+    /// The policy.
+    pub policy: Policy,
+    /// The event that records its change; 0 when nothing changed.
+    pub event: u64,
 }

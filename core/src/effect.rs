@@ -4,13 +4,28 @@ use std::sync::Arc;
 
 use crate::{
     coherence::{Nodes, Snapshot},
-    command::{Answer, Refusal, RequestId},
+    command::{Answer, Refusal},
     integrity::Seal,
     node::ConnId,
     protocol::Message,
     store::Batch,
     workload::View,
 };
+
+/// A caller that waits for an answer, numbered by the driver: by the audit's intent of a change, and from
+/// [`UNRECORDED`](RequestId::UNRECORDED) on for what changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// The first number of requests that have no intent.
+    pub const UNRECORDED: u64 = 1 << 63;
+
+    /// The number of the audit's intent, where there is one.
+    pub fn intent(self) -> Option<u64> {
+        (self.0 < RequestId::UNRECORDED).then_some(self.0)
+    }
+}
 
 /// An action to be executed by the driver.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wyneos::{convert, v1};
 use wyneos_core::{
     agent,
-    coordinator::{Answer, Effect, Message, Refusal},
+    coordinator::{Answer, Changed, Effect, Message, Refusal},
     store::Batch,
     time::Time,
 };
@@ -189,40 +189,40 @@ pub(crate) fn of_answer(answer: &Result<Answer, Refusal>) -> Vec<u8> {
             .map_or_else(Vec::new, |refusal| refusal.to_string().into_bytes());
     };
     match answer {
-        Answer::Workloads(changes) => {
+        Answer::ChangeWorkload(change) => convert::change_out(Changed::clone(change)).encode_to_vec(),
+        Answer::Drain(changes) | Answer::WhatIf(changes) | Answer::Rebalance(changes) => {
             let bytes = changes
                 .iter()
                 .cloned()
                 .map(|change| convert::change_out(change).encode_to_vec());
             bytes.flatten().collect()
         }
-        Answer::Decision(decision) => v1::Decision::from(decision.as_ref()).encode_to_vec(),
-        Answer::Eligibility {
-            eligibility,
-            changed,
-            event,
-        } => [eligibility.name().as_bytes(), &[u8::from(*changed)], &number(*event)].concat(),
-        Answer::Labels { labels, changed, event } => {
-            [json(labels).as_bytes(), &[u8::from(*changed)], &number(*event)].concat()
-        }
-        Answer::Admission {
-            node,
-            admission,
-            changed,
-            event,
-        } => [
-            &node.0[..],
-            json(admission).as_bytes(),
-            &[u8::from(*changed)],
-            &number(*event),
+        Answer::Decide(decision) => v1::Decision::from(decision.as_ref()).encode_to_vec(),
+        Answer::Cordon(reply) | Answer::Uncordon(reply) => [
+            reply.eligibility.name().as_bytes(),
+            &[u8::from(reply.changed)],
+            &number(reply.event),
         ]
         .concat(),
-        Answer::Policy { policy, event } => [json(policy).as_bytes(), &number(*event)].concat(),
-        Answer::Directive { id, event } => [number(*id), number(*event)].concat(),
-        Answer::Forgotten(forgotten) => [&forgotten.node.0[..], &number(forgotten.event)].concat(),
-        Answer::Token(token) => json(token).into_bytes(),
-        Answer::Operator(operator) => json(operator).into_bytes(),
-        Answer::Noted => b"noted".to_vec(),
-        Answer::Log(chunk) => chunk.data.to_vec(),
+        Answer::Label(reply) => [
+            json(&reply.labels).as_bytes(),
+            &[u8::from(reply.changed)],
+            &number(reply.event),
+        ]
+        .concat(),
+        Answer::Admit(reply) | Answer::Revoke(reply) | Answer::Enrol(reply) | Answer::Renew(reply) => [
+            &reply.node.0[..],
+            json(&reply.admission).as_bytes(),
+            &[u8::from(reply.changed)],
+            &number(reply.event),
+        ]
+        .concat(),
+        Answer::SetPolicy(reply) => [json(&reply.policy).as_bytes(), &number(reply.event)].concat(),
+        Answer::Refresh(reply) | Answer::SetHeartbeat(reply) => [number(reply.id), number(reply.event)].concat(),
+        Answer::Forget(forgotten) => [&forgotten.node.0[..], &number(forgotten.event)].concat(),
+        Answer::CreateToken(token) | Answer::DeleteToken(token) => json(token).into_bytes(),
+        Answer::CreateOperator(operator) | Answer::RevokeOperator(operator) => json(operator).into_bytes(),
+        Answer::AuthorityActivates(_) | Answer::AuthorityRetired(_) => b"noted".to_vec(),
+        Answer::ReadLog(chunk) => chunk.data.to_vec(),
     }
 }

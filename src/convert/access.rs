@@ -2,13 +2,13 @@
 
 use wyneos_core::{
     access::{Credential, OperatorRecord, Role, ShutOut, TokenRecord},
-    coordinator::{Answer, Command},
+    command::{Admit, DeleteToken, Forget, Forgotten, NodeAdmission, Revoke, RevokeOperator},
     limits,
     node::Admission,
 };
 
 use super::{
-    ConvertError, FromAnswer, check,
+    ConvertError, check,
     command::node,
     instance::changes_out,
     node::{labels_out, same},
@@ -28,32 +28,32 @@ same!(
     }
 );
 
-impl TryFrom<v1::AdmitNodeRequest> for Command {
+impl TryFrom<v1::AdmitNodeRequest> for Admit {
     type Error = ConvertError;
 
-    fn try_from(request: v1::AdmitNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Admit {
+    fn try_from(request: v1::AdmitNodeRequest) -> Result<Admit, ConvertError> {
+        Ok(Admit {
             node: node(request.node)?,
         })
     }
 }
 
-impl TryFrom<v1::RevokeNodeRequest> for Command {
+impl TryFrom<v1::RevokeNodeRequest> for Revoke {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RevokeNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Revoke {
+    fn try_from(request: v1::RevokeNodeRequest) -> Result<Revoke, ConvertError> {
+        Ok(Revoke {
             node: node(request.node)?,
             reason: check::text("reason", request.reason, limits::REASON)?,
         })
     }
 }
 
-impl TryFrom<v1::ForgetNodeRequest> for Command {
+impl TryFrom<v1::ForgetNodeRequest> for Forget {
     type Error = ConvertError;
 
-    fn try_from(request: v1::ForgetNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Forget {
+    fn try_from(request: v1::ForgetNodeRequest) -> Result<Forget, ConvertError> {
+        Ok(Forget {
             node: node(request.node)?,
             plan: request.plan,
             reason: check::text("reason", request.reason, limits::REASON)?,
@@ -61,21 +61,21 @@ impl TryFrom<v1::ForgetNodeRequest> for Command {
     }
 }
 
-impl TryFrom<v1::DeleteJoinTokenRequest> for Command {
+impl TryFrom<v1::DeleteJoinTokenRequest> for DeleteToken {
     type Error = ConvertError;
 
-    fn try_from(request: v1::DeleteJoinTokenRequest) -> Result<Command, ConvertError> {
-        Ok(Command::DeleteToken {
+    fn try_from(request: v1::DeleteJoinTokenRequest) -> Result<DeleteToken, ConvertError> {
+        Ok(DeleteToken {
             id: check::lookup("id", request.id, limits::OPERATOR, "a join token's id")?,
         })
     }
 }
 
-impl TryFrom<v1::RevokeOperatorRequest> for Command {
+impl TryFrom<v1::RevokeOperatorRequest> for RevokeOperator {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RevokeOperatorRequest) -> Result<Command, ConvertError> {
-        Ok(Command::RevokeOperator {
+    fn try_from(request: v1::RevokeOperatorRequest) -> Result<RevokeOperator, ConvertError> {
+        Ok(RevokeOperator {
             name: operator_name(request.name)?,
         })
     }
@@ -179,29 +179,26 @@ impl From<&OperatorRecord> for v1::Operator {
     }
 }
 
-/// Conversions of answers about a node's admission.
-macro_rules! admission_answers {
+/// The replies about a node's admission.
+macro_rules! admission_replies {
     ($($response:ident),+) => {
-        $(impl FromAnswer for v1::$response {
-            fn from_answer(answer: Answer) -> Option<Self> {
-                let Answer::Admission { admission, changed, event, .. } = answer else {
-                    return None;
-                };
-                let admission = v1::Admission::from(admission).into();
-                Some(v1::$response { admission, changed, event_sequence: event })
+        $(impl From<NodeAdmission> for v1::$response {
+            fn from(reply: NodeAdmission) -> Self {
+                v1::$response {
+                    admission: v1::Admission::from(reply.admission).into(),
+                    changed: reply.changed,
+                    event_sequence: reply.event,
+                }
             }
         })+
     };
 }
-admission_answers!(AdmitNodeResponse, RevokeNodeResponse);
+admission_replies!(AdmitNodeResponse, RevokeNodeResponse);
 
-impl FromAnswer for v1::ForgetNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Forgotten(forgotten) = answer else {
-            return None;
-        };
+impl From<Box<Forgotten>> for v1::ForgetNodeResponse {
+    fn from(forgotten: Box<Forgotten>) -> Self {
         let changes = changes_out(forgotten.changes);
-        Some(v1::ForgetNodeResponse {
+        v1::ForgetNodeResponse {
             node_id: forgotten.node.to_string(),
             name: forgotten.name,
             applied: forgotten.applied,
@@ -211,26 +208,22 @@ impl FromAnswer for v1::ForgetNodeResponse {
             event_sequence: forgotten.event,
             more_changes: changes.more,
             more_stops: changes.more_stops,
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::DeleteJoinTokenResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Token(token) = answer else { return None };
-        Some(v1::DeleteJoinTokenResponse {
+impl From<Box<TokenRecord>> for v1::DeleteJoinTokenResponse {
+    fn from(token: Box<TokenRecord>) -> Self {
+        v1::DeleteJoinTokenResponse {
             details: Some((&*token).into()),
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::RevokeOperatorResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Operator(operator) = answer else {
-            return None;
-        };
-        Some(v1::RevokeOperatorResponse {
+impl From<Box<OperatorRecord>> for v1::RevokeOperatorResponse {
+    fn from(operator: Box<OperatorRecord>) -> Self {
+        v1::RevokeOperatorResponse {
             details: Some((&*operator).into()),
-        })
+        }
     }
 }

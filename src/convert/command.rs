@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use wyneos_core::{
-    autonomy::{Mode, PolicyChange},
-    coordinator::{Answer, Command, WorkloadCommand, WorkloadVerb},
+    autonomy::{Decision, Mode, PolicyChange},
+    command::{
+        ChangeWorkload, Changed, Cordon, Decide, Drain, Issued, Label, NodeEligibility, NodeLabels, PolicySet,
+        Rebalance, Refresh, SetHeartbeat, SetPolicy, Uncordon, WhatIf, WorkloadVerb,
+    },
     limits, workload,
 };
 
@@ -21,36 +24,36 @@ pub(super) fn node(node: String) -> Result<String, ConvertError> {
     check::lookup("node", node, limits::NAME, "an id, a unique prefix of one, or a name")
 }
 
-impl TryFrom<v1::CordonNodeRequest> for Command {
+impl TryFrom<v1::CordonNodeRequest> for Cordon {
     type Error = ConvertError;
 
-    fn try_from(request: v1::CordonNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Cordon {
+    fn try_from(request: v1::CordonNodeRequest) -> Result<Cordon, ConvertError> {
+        Ok(Cordon {
             node: node(request.node)?,
         })
     }
 }
 
-impl TryFrom<v1::UncordonNodeRequest> for Command {
+impl TryFrom<v1::UncordonNodeRequest> for Uncordon {
     type Error = ConvertError;
 
-    fn try_from(request: v1::UncordonNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Uncordon {
+    fn try_from(request: v1::UncordonNodeRequest) -> Result<Uncordon, ConvertError> {
+        Ok(Uncordon {
             node: node(request.node)?,
         })
     }
 }
 
-impl TryFrom<v1::LabelNodeRequest> for Command {
+impl TryFrom<v1::LabelNodeRequest> for Label {
     type Error = ConvertError;
 
-    fn try_from(request: v1::LabelNodeRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::LabelNodeRequest) -> Result<Label, ConvertError> {
         check::at_most("remove", request.remove.len(), limits::LABELS)?;
         for (at, key) in request.remove.iter().enumerate() {
             check::label_key(&format!("remove[{at}]"), key)?;
         }
         let set = check::labels("set", request.set)?;
-        Ok(Command::Label {
+        Ok(Label {
             node: node(request.node)?,
             set,
             remove: request.remove,
@@ -58,35 +61,35 @@ impl TryFrom<v1::LabelNodeRequest> for Command {
     }
 }
 
-impl TryFrom<v1::RefreshNodeRequest> for Command {
+impl TryFrom<v1::RefreshNodeRequest> for Refresh {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RefreshNodeRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Refresh {
+    fn try_from(request: v1::RefreshNodeRequest) -> Result<Refresh, ConvertError> {
+        Ok(Refresh {
             node: node(request.node)?,
         })
     }
 }
 
-impl TryFrom<v1::SetHeartbeatIntervalRequest> for Command {
+impl TryFrom<v1::SetHeartbeatIntervalRequest> for SetHeartbeat {
     type Error = ConvertError;
 
-    fn try_from(request: v1::SetHeartbeatIntervalRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::SetHeartbeatIntervalRequest) -> Result<SetHeartbeat, ConvertError> {
         let interval = request
             .interval
             .map(|interval| duration_in("interval", &interval))
             .transpose()?;
-        Ok(Command::SetHeartbeat {
+        Ok(SetHeartbeat {
             node: node(request.node)?,
             interval,
         })
     }
 }
 
-impl TryFrom<v1::DrainNodeRequest> for Command {
+impl TryFrom<v1::DrainNodeRequest> for Drain {
     type Error = ConvertError;
 
-    fn try_from(request: v1::DrainNodeRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::DrainNodeRequest) -> Result<Drain, ConvertError> {
         let deadline = request
             .deadline
             .map(|deadline| duration_in("deadline", &deadline))
@@ -94,7 +97,7 @@ impl TryFrom<v1::DrainNodeRequest> for Command {
         if deadline.is_some_and(|deadline| deadline > workload::limits::SPAN) {
             return Err(ConvertError::new("deadline", "more than 7 days"));
         }
-        Ok(Command::Drain {
+        Ok(Drain {
             node: node(request.node)?,
             deadline,
             keep_daemons: request.keep_daemons,
@@ -107,14 +110,14 @@ fn workload_name(name: String) -> Result<String, ConvertError> {
     check::lookup("name", name, workload::limits::NAME, "a workload's name")
 }
 
-fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> Command {
-    Command::Workload(Box::new(WorkloadCommand {
+fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> ChangeWorkload {
+    ChangeWorkload {
         plan,
         at,
         keep_replicas: false,
         force: false,
         verb,
-    }))
+    }
 }
 
 fn apply(
@@ -122,32 +125,32 @@ fn apply(
     at: Option<u64>,
     plan: bool,
     (keep_replicas, force): (bool, bool),
-) -> Result<Command, ConvertError> {
+) -> Result<ChangeWorkload, ConvertError> {
     let spec = check::require("spec", spec)?;
     let spec = spec_in(spec).map_err(|error| error.within("spec"))?;
     let checked = spec.check_declared();
     checked.map_err(|bad| ConvertError::new(bad.field, bad.reason).within("spec"))?;
-    Ok(Command::Workload(Box::new(WorkloadCommand {
+    Ok(ChangeWorkload {
         plan,
         at,
         keep_replicas,
         force,
         verb: WorkloadVerb::Apply(Arc::new(spec)),
-    })))
+    })
 }
 
-impl TryFrom<v1::PlanWorkloadRequest> for Command {
+impl TryFrom<v1::PlanWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::PlanWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::PlanWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         apply(request.spec, None, true, (request.keep_replicas, false))
     }
 }
 
-impl TryFrom<v1::ApplyWorkloadRequest> for Command {
+impl TryFrom<v1::ApplyWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::ApplyWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::ApplyWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         apply(
             request.spec,
             request.revision,
@@ -157,20 +160,20 @@ impl TryFrom<v1::ApplyWorkloadRequest> for Command {
     }
 }
 
-impl TryFrom<v1::ScaleWorkloadRequest> for Command {
+impl TryFrom<v1::ScaleWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::ScaleWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::ScaleWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         let (name, replicas) = (workload_name(request.name)?, request.replicas);
         let verb = WorkloadVerb::Scale { name, replicas };
         Ok(on_workload(verb, request.revision, request.plan))
     }
 }
 
-impl TryFrom<v1::RestartWorkloadRequest> for Command {
+impl TryFrom<v1::RestartWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RestartWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::RestartWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         let name = workload_name(request.name)?;
         Ok(on_workload(
             WorkloadVerb::Restart { name },
@@ -180,10 +183,10 @@ impl TryFrom<v1::RestartWorkloadRequest> for Command {
     }
 }
 
-impl TryFrom<v1::PromoteWorkloadRequest> for Command {
+impl TryFrom<v1::PromoteWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::PromoteWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::PromoteWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         let name = workload_name(request.name)?;
         Ok(on_workload(
             WorkloadVerb::Promote { name },
@@ -193,10 +196,10 @@ impl TryFrom<v1::PromoteWorkloadRequest> for Command {
     }
 }
 
-impl TryFrom<v1::DeleteWorkloadRequest> for Command {
+impl TryFrom<v1::DeleteWorkloadRequest> for ChangeWorkload {
     type Error = ConvertError;
 
-    fn try_from(request: v1::DeleteWorkloadRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::DeleteWorkloadRequest) -> Result<ChangeWorkload, ConvertError> {
         let name = workload_name(request.name)?;
         Ok(on_workload(
             WorkloadVerb::Delete { name },
@@ -206,54 +209,54 @@ impl TryFrom<v1::DeleteWorkloadRequest> for Command {
     }
 }
 
-impl TryFrom<v1::WhatIfRequest> for Command {
+impl TryFrom<v1::WhatIfRequest> for WhatIf {
     type Error = ConvertError;
 
-    fn try_from(request: v1::WhatIfRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::WhatIfRequest) -> Result<WhatIf, ConvertError> {
         let most = limits::LABEL_KEY + limits::LABEL_VALUE + 1;
         let nodes = check::lookup("nodes", request.nodes, most, "a node, or key=value of a label")?;
         let drained = request.drained;
-        Ok(Command::WhatIf { nodes, drained })
+        Ok(WhatIf { nodes, drained })
     }
 }
 
-impl TryFrom<v1::RebalanceRequest> for Command {
+impl TryFrom<v1::RebalanceRequest> for Rebalance {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RebalanceRequest) -> Result<Command, ConvertError> {
-        Ok(Command::Rebalance { plan: request.plan })
+    fn try_from(request: v1::RebalanceRequest) -> Result<Rebalance, ConvertError> {
+        Ok(Rebalance { plan: request.plan })
     }
 }
 
-impl TryFrom<v1::ApproveDecisionRequest> for Command {
+impl TryFrom<v1::ApproveDecisionRequest> for Decide {
     type Error = ConvertError;
 
-    fn try_from(request: v1::ApproveDecisionRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::ApproveDecisionRequest) -> Result<Decide, ConvertError> {
         let (id, approve) = (request.id, true);
-        Ok(Command::Decide { id, approve })
+        Ok(Decide { id, approve })
     }
 }
 
-impl TryFrom<v1::RejectDecisionRequest> for Command {
+impl TryFrom<v1::RejectDecisionRequest> for Decide {
     type Error = ConvertError;
 
-    fn try_from(request: v1::RejectDecisionRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::RejectDecisionRequest) -> Result<Decide, ConvertError> {
         let (id, approve) = (request.id, false);
-        Ok(Command::Decide { id, approve })
+        Ok(Decide { id, approve })
     }
 }
 
-impl TryFrom<v1::SetAutonomyRequest> for Command {
+impl TryFrom<v1::SetAutonomyRequest> for SetPolicy {
     type Error = ConvertError;
 
-    fn try_from(request: v1::SetAutonomyRequest) -> Result<Command, ConvertError> {
+    fn try_from(request: v1::SetAutonomyRequest) -> Result<SetPolicy, ConvertError> {
         let mode = |field: &str, mode: v1::AutonomyMode, value: i32| match (mode, value) {
             (v1::AutonomyMode::Unspecified, 0) => Ok(None),
             (mode, _) => Mode::try_from(mode)
                 .map(Some)
                 .map_err(|_| ConvertError::new(field, format!("{value} is not a value of this enum"))),
         };
-        Ok(Command::SetPolicy(PolicyChange {
+        Ok(SetPolicy(PolicyChange {
             heal: mode("heal", request.heal(), request.heal)?,
             rebalance: mode("rebalance", request.rebalance(), request.rebalance)?,
             preempt: mode("preempt", request.preempt(), request.preempt)?,
@@ -261,196 +264,137 @@ impl TryFrom<v1::SetAutonomyRequest> for Command {
     }
 }
 
-impl From<v1::GetAutonomyRequest> for Command {
+impl From<v1::GetAutonomyRequest> for SetPolicy {
     /// Converts to an empty policy update, which changes nothing and is answered with the policy.
-    fn from(_: v1::GetAutonomyRequest) -> Command {
-        Command::SetPolicy(PolicyChange::default())
+    fn from(_: v1::GetAutonomyRequest) -> SetPolicy {
+        SetPolicy(PolicyChange::default())
     }
 }
 
-/// Conversion of answers to commands; `None` for an answer to another command.
-pub trait FromAnswer: Sized {
-    /// Converts the core's answer.
-    fn from_answer(answer: Answer) -> Option<Self>;
-}
-
-impl FromAnswer for v1::CordonNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Eligibility {
-            eligibility,
-            changed,
-            event,
-        } = answer
-        else {
-            return None;
-        };
-        let eligibility = v1::Eligibility::from(eligibility).into();
-        Some(v1::CordonNodeResponse {
-            eligibility,
-            changed,
-            event_sequence: event,
-        })
+impl From<NodeEligibility> for v1::CordonNodeResponse {
+    fn from(reply: NodeEligibility) -> Self {
+        v1::CordonNodeResponse {
+            eligibility: v1::Eligibility::from(reply.eligibility).into(),
+            changed: reply.changed,
+            event_sequence: reply.event,
+        }
     }
 }
 
-impl FromAnswer for v1::UncordonNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Eligibility {
-            eligibility,
-            changed,
-            event,
-        } = answer
-        else {
-            return None;
-        };
-        let eligibility = v1::Eligibility::from(eligibility).into();
-        Some(v1::UncordonNodeResponse {
-            eligibility,
-            changed,
-            event_sequence: event,
-        })
+impl From<NodeEligibility> for v1::UncordonNodeResponse {
+    fn from(reply: NodeEligibility) -> Self {
+        v1::UncordonNodeResponse {
+            eligibility: v1::Eligibility::from(reply.eligibility).into(),
+            changed: reply.changed,
+            event_sequence: reply.event,
+        }
     }
 }
 
-impl FromAnswer for v1::LabelNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Labels { labels, changed, event } = answer else {
-            return None;
-        };
-        Some(v1::LabelNodeResponse {
-            labels: labels_out(&labels),
-            changed,
-            event_sequence: event,
-        })
+impl From<NodeLabels> for v1::LabelNodeResponse {
+    fn from(reply: NodeLabels) -> Self {
+        v1::LabelNodeResponse {
+            labels: labels_out(&reply.labels),
+            changed: reply.changed,
+            event_sequence: reply.event,
+        }
     }
 }
 
-impl FromAnswer for v1::RefreshNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Directive { id, event } = answer else {
-            return None;
-        };
-        Some(v1::RefreshNodeResponse {
-            directive_id: id,
-            event_sequence: event,
-        })
+impl From<Issued> for v1::RefreshNodeResponse {
+    fn from(reply: Issued) -> Self {
+        v1::RefreshNodeResponse {
+            directive_id: reply.id,
+            event_sequence: reply.event,
+        }
     }
 }
 
-impl FromAnswer for v1::SetHeartbeatIntervalResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Directive { id, event } = answer else {
-            return None;
-        };
-        Some(v1::SetHeartbeatIntervalResponse {
-            directive_id: id,
-            event_sequence: event,
-        })
+impl From<Issued> for v1::SetHeartbeatIntervalResponse {
+    fn from(reply: Issued) -> Self {
+        v1::SetHeartbeatIntervalResponse {
+            directive_id: reply.id,
+            event_sequence: reply.event,
+        }
     }
 }
 
-impl FromAnswer for v1::DrainNodeResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Workloads(changes) = answer else {
-            return None;
-        };
+impl From<Vec<Changed>> for v1::DrainNodeResponse {
+    fn from(changes: Vec<Changed>) -> Self {
         let changes = changes_out(changes);
-        Some(v1::DrainNodeResponse {
+        v1::DrainNodeResponse {
             changes: changes.listed,
             more_changes: changes.more,
             more_waiting: changes.more_waiting,
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::WhatIfResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Workloads(changes) = answer else {
-            return None;
-        };
+impl From<Vec<Changed>> for v1::WhatIfResponse {
+    fn from(changes: Vec<Changed>) -> Self {
         let changes = changes_out(changes);
-        Some(v1::WhatIfResponse {
+        v1::WhatIfResponse {
             changes: changes.listed,
             more_changes: changes.more,
             more_starts: changes.more_starts,
             more_waiting: changes.more_waiting,
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::RebalanceResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Workloads(changes) = answer else {
-            return None;
-        };
+impl From<Vec<Changed>> for v1::RebalanceResponse {
+    fn from(changes: Vec<Changed>) -> Self {
         let changes = changes_out(changes);
-        Some(v1::RebalanceResponse {
+        v1::RebalanceResponse {
             changes: changes.listed,
             more_changes: changes.more,
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::ApproveDecisionResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Decision(decision) = answer else {
-            return None;
-        };
+impl From<Arc<Decision>> for v1::ApproveDecisionResponse {
+    fn from(decision: Arc<Decision>) -> Self {
         let decision = Some((&*decision).into());
-        Some(v1::ApproveDecisionResponse { decision })
+        v1::ApproveDecisionResponse { decision }
     }
 }
 
-impl FromAnswer for v1::RejectDecisionResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Decision(decision) = answer else {
-            return None;
-        };
+impl From<Arc<Decision>> for v1::RejectDecisionResponse {
+    fn from(decision: Arc<Decision>) -> Self {
         let decision = Some((&*decision).into());
-        Some(v1::RejectDecisionResponse { decision })
+        v1::RejectDecisionResponse { decision }
     }
 }
 
-impl FromAnswer for v1::GetAutonomyResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Policy { policy, .. } = answer else {
-            return None;
-        };
-        Some(v1::GetAutonomyResponse {
+impl From<PolicySet> for v1::GetAutonomyResponse {
+    fn from(reply: PolicySet) -> Self {
+        let policy = reply.policy;
+        v1::GetAutonomyResponse {
             heal: v1::AutonomyMode::from(policy.heal).into(),
             rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
             preempt: v1::AutonomyMode::from(policy.preempt).into(),
-        })
+        }
     }
 }
 
-impl FromAnswer for v1::SetAutonomyResponse {
-    fn from_answer(answer: Answer) -> Option<Self> {
-        let Answer::Policy { policy, event } = answer else {
-            return None;
-        };
-        Some(v1::SetAutonomyResponse {
+impl From<PolicySet> for v1::SetAutonomyResponse {
+    fn from(reply: PolicySet) -> Self {
+        let PolicySet { policy, event } = reply;
+        v1::SetAutonomyResponse {
             heal: v1::AutonomyMode::from(policy.heal).into(),
             rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
             preempt: v1::AutonomyMode::from(policy.preempt).into(),
             event_sequence: event,
-        })
+        }
     }
-}
-
-/// Converts the change of one workload.
-fn change(answer: Answer) -> Option<Option<v1::WorkloadChange>> {
-    let Answer::Workloads(changes) = answer else {
-        return None;
-    };
-    Some(changes.into_iter().next().map(change_out))
 }
 
 macro_rules! changes {
     ($($response:ident),+) => {
-        $(impl FromAnswer for v1::$response {
-            fn from_answer(answer: Answer) -> Option<Self> {
-                Some(v1::$response { change: change(answer)? })
+        $(impl From<Box<Changed>> for v1::$response {
+            fn from(changed: Box<Changed>) -> Self {
+                let change = Some(change_out(*changed));
+                v1::$response { change }
             }
         })+
     };

@@ -30,7 +30,6 @@ pub use access::{operator_name, operator_role, shut_out, token_in};
 pub use agent::{ask_in, ask_out, coordinate_in, coordinate_out, session_input};
 pub use beacon::{BEACON_BYTES, Beacon, beacon_in, beacon_is_proven, beacon_out};
 pub use coherence::{sections, snapshot_head};
-pub use command::FromAnswer;
 #[cfg(feature = "authority")]
 pub use enrolment::enrolment_in;
 pub use instance::{change_out, quoted};

@@ -13,20 +13,22 @@ use wyneos::{
 };
 use wyneos_core::{
     access::{Credential, ShutOut, TokenRecord},
-    coordinator::{Answer, Command},
+    command::{
+        Asked, AuthorityActivates, AuthorityRetired, Command, CreateOperator, CreateToken, DeleteToken, Noted,
+        RevokeOperator,
+    },
     node::Admission,
 };
 use wyneos_shell::clock::Clock;
 
 use super::{
-    PAGE_MAX, Services, about, caller_of,
+    PAGE_MAX, Services, caller_of,
     enrolment::{bad_request, ca_failed, timestamp},
     page, page_size, stopped, stops,
 };
 use crate::{
     answers::{self, Answers, Message, Taken},
     ca::{Ca, Step},
-    engine::ToEngine,
     gate::Caller,
     reads::{Asker, Sort},
     status,
@@ -187,14 +189,8 @@ impl Services {
     }
 
     /// Makes the engine record a step of the CA's replacement. The step itself is determined by the CA's own state.
-    async fn note_step(&self, caller: &Caller, command: Command) -> Result<(), Status> {
-        let ask = |by, answer| ToEngine::Command {
-            command,
-            by,
-            intent: None,
-            answer,
-        };
-        self.ask(caller, ask).await.map(drop)
+    async fn note_step<C: Command<Reply = Noted>>(&self, caller: &Caller, step: C) -> Result<Noted, Status> {
+        self.ask_recorded::<C>(caller, step.into(), None).await
     }
 
     /// Refuses to end the caller's own access, unless forced.
@@ -227,13 +223,11 @@ impl AccessService for Services {
         let mut record = convert::token_in(request).map_err(status::convert)?;
         (record.id, record.hash, record.authority) = (token.name(), token.hash(), Some(token.fingerprint));
         let token_record = Box::new(record);
-        let command = Command::CreateToken {
+        let command = CreateToken {
             token: token_record,
             ttl,
         };
-        let Answer::Token(kept) = self.carry_out(&caller, command).await? else {
-            return Err(Status::internal("the answer is to another command"));
-        };
+        let kept = self.ask(&caller, command).await?;
         Ok(Response::new(v1::CreateJoinTokenResponse {
             token: token.to_string(),
             details: Some((&*kept).into()),
@@ -270,7 +264,7 @@ impl AccessService for Services {
         &self,
         request: Request<v1::DeleteJoinTokenRequest>,
     ) -> Result<Response<v1::DeleteJoinTokenResponse>, Status> {
-        self.command(request).await
+        self.command::<DeleteToken, _>(request).await
     }
 
     async fn create_operator(
@@ -294,7 +288,7 @@ impl AccessService for Services {
                 (Credential::Key(key), String::new())
             }
         };
-        let command = Command::CreateOperator {
+        let command = CreateOperator {
             name: name.clone(),
             role,
             credential,
@@ -309,16 +303,14 @@ impl AccessService for Services {
                 if ttl > OPERATOR_TTL_MAX {
                     return Err(status::bad_field("ttl", "more than 366 days"));
                 }
-                let recorded = caller.intend(about(&command)).await?;
+                let recorded = caller.intend(Asked::from(command.clone()).about()).await?;
                 let issued = ca.issue(recorded, &request.certificate_request, &principal, ttl).await;
                 Some(issued.map_err(|error| ca_failed(&error))?)
             }
         };
         let access = self.access.load();
         let off_record = !access.operators.contains_key(&name) && !access.shut_out.contains_key(&name);
-        let Answer::Operator(operator) = self.carry_out(&caller, command).await? else {
-            return Err(Status::internal("the answer is to another command"));
-        };
+        let operator = self.ask(&caller, command).await?;
         if caller.operator() == Some(name.as_str()) {
             caller.hears_the_outcome();
         }
@@ -360,7 +352,7 @@ impl AccessService for Services {
         let request = request.into_inner();
         let is_own = caller.operator() == Some(request.name.as_str());
         Self::spare_self(&caller, &request.name, request.force, "revoking it")?;
-        let command = Command::try_from(request).map_err(status::convert)?;
+        let command = RevokeOperator::try_from(request).map_err(status::convert)?;
         let answer = self.answer(&caller, command).await?;
         if is_own {
             caller.hears_the_outcome();
@@ -451,13 +443,13 @@ impl AccessService for Services {
         let recorded = caller.intend(String::new()).await?;
         // Recorded before: a name revoked from here on may have a certificate from the CA that signs next.
         if step == Step::Activate {
-            self.note_step(&caller, Command::AuthorityActivates).await?;
+            self.note_step(&caller, AuthorityActivates).await?;
         }
         ca.rotate(recorded, step).await.map_err(|error| ca_failed(&error))?;
         // Recorded after: until then, certificates of the old CA are trusted. Without the record, names remain revoked
         // for longer.
         if step == Step::Retire
-            && let Err(error) = self.note_step(&caller, Command::AuthorityRetired).await
+            && let Err(error) = self.note_step(&caller, AuthorityRetired).await
         {
             tracing::warn!(
                 error = error.message(),

@@ -10,6 +10,7 @@ use wyneos::{
 };
 use wyneos_core::{
     coherence::{NodeDetail, NodeRow, Snapshot},
+    command::{Admit, Cordon, Drain, Forget, Label, Refresh, Revoke, SetHeartbeat, Uncordon},
     id::NodeId,
     mesh::Coordinate,
     node::Liveness,
@@ -186,63 +187,63 @@ impl ClusterService for Services {
         &self,
         request: Request<v1::CordonNodeRequest>,
     ) -> Result<Response<v1::CordonNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Cordon, _>(request).await
     }
 
     async fn uncordon_node(
         &self,
         request: Request<v1::UncordonNodeRequest>,
     ) -> Result<Response<v1::UncordonNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Uncordon, _>(request).await
     }
 
     async fn drain_node(
         &self,
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Drain, _>(request).await
     }
 
     async fn label_node(
         &self,
         request: Request<v1::LabelNodeRequest>,
     ) -> Result<Response<v1::LabelNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Label, _>(request).await
     }
 
     async fn refresh_node(
         &self,
         request: Request<v1::RefreshNodeRequest>,
     ) -> Result<Response<v1::RefreshNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Refresh, _>(request).await
     }
 
     async fn set_heartbeat_interval(
         &self,
         request: Request<v1::SetHeartbeatIntervalRequest>,
     ) -> Result<Response<v1::SetHeartbeatIntervalResponse>, Status> {
-        self.command(request).await
+        self.command::<SetHeartbeat, _>(request).await
     }
 
     async fn admit_node(
         &self,
         request: Request<v1::AdmitNodeRequest>,
     ) -> Result<Response<v1::AdmitNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Admit, _>(request).await
     }
 
     async fn revoke_node(
         &self,
         request: Request<v1::RevokeNodeRequest>,
     ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Revoke, _>(request).await
     }
 
     async fn forget_node(
         &self,
         request: Request<v1::ForgetNodeRequest>,
     ) -> Result<Response<v1::ForgetNodeResponse>, Status> {
-        self.command(request).await
+        self.command::<Forget, _>(request).await
     }
 
     type BackupStream = ReceiverStream<Result<v1::BackupResponse, Status>>;

@@ -11,6 +11,7 @@ use wyneos::{
 use wyneos_core::{
     autonomy::Kind,
     coherence::{NodeRow, Snapshot},
+    command::{Decide, SetPolicy},
     event::EventBody,
     id::NodeId,
     mesh::ObserverLinks,
@@ -147,14 +148,14 @@ impl DecisionService for Services {
         &self,
         request: Request<v1::ApproveDecisionRequest>,
     ) -> Result<Response<v1::ApproveDecisionResponse>, Status> {
-        self.command(request).await
+        self.command::<Decide, _>(request).await
     }
 
     async fn reject_decision(
         &self,
         request: Request<v1::RejectDecisionRequest>,
     ) -> Result<Response<v1::RejectDecisionResponse>, Status> {
-        self.command(request).await
+        self.command::<Decide, _>(request).await
     }
 
     async fn get_autonomy(
@@ -162,14 +163,14 @@ impl DecisionService for Services {
         request: Request<v1::GetAutonomyRequest>,
     ) -> Result<Response<v1::GetAutonomyResponse>, Status> {
         let caller = caller_of(&request);
-        self.answer(&caller, request.into_inner().into()).await
+        self.answer(&caller, SetPolicy::from(request.into_inner())).await
     }
 
     async fn set_autonomy(
         &self,
         request: Request<v1::SetAutonomyRequest>,
     ) -> Result<Response<v1::SetAutonomyResponse>, Status> {
-        self.command(request).await
+        self.command::<SetPolicy, _>(request).await
     }
 
     async fn explain_node(

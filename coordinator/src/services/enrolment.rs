@@ -12,10 +12,9 @@ use wyneos::{
     v1::{self, enrollment_service_server::EnrollmentService},
 };
 use wyneos_core::{
-    coordinator::{Answer, Command, Denial, Refusal},
+    command::{Asked, Denial, Enrol, Refusal, Renew},
     id::NodeId,
     integrity::Digest,
-    node::Admission,
 };
 use wyneos_shell::{clock::Clock, listener};
 
@@ -88,13 +87,6 @@ impl Services {
         })
     }
 
-    async fn admission(&self, caller: &Caller, command: Command) -> Result<Admission, Status> {
-        match self.carry_out(caller, command).await? {
-            Answer::Admission { admission, .. } => Ok(admission),
-            _ => Err(Status::internal("the answer is to another command")),
-        }
-    }
-
     /// Issues an operator's certificate again, from the CA that signs now. It expires no later than before.
     async fn renewed_operator(&self, caller: &Caller, request: &[u8]) -> Result<v1::IssuedCertificate, Status> {
         let ca = self.ca()?;
@@ -142,15 +134,14 @@ impl Services {
         self.refused.of(&key, Instant::now())?;
         // Read before the certificate is issued: with a step in between, it counts as older than it is.
         let ca_step = self.ca()?.step().await;
-        let command = Command::Renew { node, key, ca_step };
-        let admission = self.admission(caller, command).await;
-        let admission = admission.inspect_err(|status| {
+        let renewed = self.ask(caller, Renew { node, key, ca_step }).await;
+        let renewed = renewed.inspect_err(|status| {
             if status.code() == Code::PermissionDenied {
                 self.refused.remember(key, status, Instant::now());
             }
         })?;
         let certificate = self.certify(caller, node, request).await?;
-        Ok((certificate, v1::Admission::from(admission).into()))
+        Ok((certificate, v1::Admission::from(renewed.admission).into()))
     }
 }
 
@@ -164,19 +155,19 @@ impl EnrollmentService for Services {
         let enrolment = convert::enrolment_in(&request, ca.trust().cluster(), ca.step().await);
         let enrolment = enrolment.map_err(status::convert)?;
         let node = enrolment.node;
-        let command = Command::Enrol(Box::new(enrolment.clone()));
+        let command = Enrol(Box::new(enrolment.clone()));
         // A caller without a token writes no intent.
         if let Err(denial) = self.access.load().token(&enrolment, Clock::default().wall()) {
             let refusal = Refusal::Denied(denial);
-            caller.about(super::about(&command));
+            caller.about(Asked::from(command).about());
             caller.adds(about(&refusal).unwrap_or_default());
             return Err(status::refusal(&refusal));
         }
-        let admission = self.admission(&caller, command).await?;
+        let joined = self.ask(&caller, command).await?;
         let certificate = self.certify(&caller, node, &request.certificate_request).await?;
         Ok(Response::new(v1::EnrollResponse {
             certificate: Some(certificate),
-            admission: v1::Admission::from(admission).into(),
+            admission: v1::Admission::from(joined.admission).into(),
         }))
     }
 

@@ -17,17 +17,15 @@ use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, oneshot, watch};
 use tonic::Status;
-use wyneos::convert::{ConvertError, FromAnswer};
+use wyneos::convert::ConvertError;
 use wyneos_core::{
     access::Access,
-    autonomy::Mode,
     coherence::{NodeRow, Nodes},
-    coordinator::{Answer, Command, Refusal},
+    command::{Answer, Asked, Command, Refusal},
     event::Event,
     id::NodeId,
     integrity::Digest,
     limits, registry,
-    text::Span,
 };
 
 pub(crate) use agent::Agents;
@@ -184,35 +182,30 @@ impl Services {
         }
     }
 
-    /// Executes a command; answers once it is durable.
-    async fn command<Request, Response>(
+    /// Carries out the command that a request asks for; answers once it is durable.
+    async fn command<C: Command, Response: From<C::Reply>>(
         &self,
-        request: tonic::Request<Request>,
-    ) -> Result<tonic::Response<Response>, Status>
-    where
-        Command: TryFrom<Request, Error = ConvertError>,
-        Response: FromAnswer,
-    {
+        request: tonic::Request<impl TryInto<C, Error = ConvertError>>,
+    ) -> Result<tonic::Response<Response>, Status> {
         let caller = caller_of(&request);
-        let command = Command::try_from(request.into_inner()).map_err(status::convert)?;
+        let command = request.into_inner().try_into().map_err(status::convert)?;
         self.answer(&caller, command).await
     }
 
-    /// Executes a command of `caller`, and answers with its result.
-    async fn answer<Response: FromAnswer>(
+    /// Carries a command of `caller` out, and makes its reply a response.
+    async fn answer<C: Command, Response: From<C::Reply>>(
         &self,
         caller: &Caller,
-        command: Command,
+        command: C,
     ) -> Result<tonic::Response<Response>, Status> {
-        let answer = self.carry_out(caller, command).await?;
-        let response =
-            Response::from_answer(answer).ok_or_else(|| Status::internal("the answer is to another command"))?;
-        Ok(tonic::Response::new(response))
+        let reply = self.ask(caller, command).await?;
+        Ok(tonic::Response::new(reply.into()))
     }
 
-    /// Executes a command of `caller`; answers once it is durable.
-    async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Answer, Status> {
-        caller.about(about(&command));
+    /// Carries a command of `caller` out; answers once it is durable. The audit has its intent, and plans wait for their turn.
+    async fn ask<C: Command>(&self, caller: &Caller, command: C) -> Result<C::Reply, Status> {
+        let command: Asked = command.into();
+        caller.about(command.about());
         if command.is_plan() {
             caller.plans();
             let turn = self.turn_to_plan(caller).await?;
@@ -222,27 +215,37 @@ impl Services {
                 turn,
                 answer,
             };
-            return self.ask(caller, ask).await;
+            return self.reply::<C>(caller, ask).await;
         }
         let intent = match caller.changes() {
-            true => Some(caller.intend(about(&command)).await?.intent()),
+            true => Some(caller.intend(command.about()).await?.intent()),
             false => None,
         };
+        self.ask_recorded::<C>(caller, command, intent).await
+    }
+
+    /// Carries out a command whose intent the audit has, where it needs one.
+    async fn ask_recorded<C: Command>(
+        &self,
+        caller: &Caller,
+        command: Asked,
+        intent: Option<u64>,
+    ) -> Result<C::Reply, Status> {
         let ask = |by, answer| ToEngine::Command {
             command,
             by,
             intent,
             answer,
         };
-        self.ask(caller, ask).await
+        self.reply::<C>(caller, ask).await
     }
 
-    /// Sends the engine a request; answers once it is durable.
-    async fn ask(
+    /// Sends the engine a command, and waits for its reply.
+    async fn reply<C: Command>(
         &self,
         caller: &Caller,
         ask: impl FnOnce(Arc<str>, oneshot::Sender<Result<Answer, Refusal>>) -> ToEngine,
-    ) -> Result<Answer, Status> {
+    ) -> Result<C::Reply, Status> {
         let (sender, answer) = oneshot::channel();
         let asked = ask(Arc::clone(&caller.name), sender);
         let shutting_down = || {
@@ -253,15 +256,16 @@ impl Services {
         };
         self.engine.send(asked).await.map_err(|_| shutting_down())?;
         let answer = answer.await.map_err(|_| shutting_down())?;
-        if matches!(answer, Ok(Answer::Admission { .. })) {
+        if let Ok(Answer::Admit(_) | Answer::Revoke(_) | Answer::Enrol(_) | Answer::Renew(_)) = answer {
             self.refused.forget();
         }
-        answer.map_err(|refusal| {
+        let answer = answer.map_err(|refusal| {
             if let Some(detail) = enrolment::about(&refusal) {
                 caller.adds(detail);
             }
             status::refusal(&refusal)
-        })
+        })?;
+        C::Reply::try_from(answer).map_err(|other| Status::internal(other.to_string()))
     }
 
     /// Waits for a turn to compute a plan of `caller`.
@@ -322,46 +326,6 @@ fn caller_of<T>(request: &tonic::Request<T>) -> Caller {
 fn flight_of<T>(request: &tonic::Request<T>) -> Result<Arc<Flight>, Status> {
     let flight = request.extensions().get::<Arc<Flight>>().cloned();
     flight.ok_or_else(|| Status::internal("the call is not counted"))
-}
-
-/// The object of a command, for the audit.
-fn about(command: &Command) -> String {
-    match command {
-        Command::Cordon { node } | Command::Uncordon { node } | Command::Refresh { node } | Command::Admit { node } => {
-            format!("node {node}")
-        }
-        Command::Label { node, set, remove } => {
-            let set = set.iter().map(|(key, value)| format!("{key}={value}"));
-            let changes: Vec<String> = set.chain(remove.iter().map(|key| format!("{key}-"))).collect();
-            format!("node {node}: {}", changes.join(", "))
-        }
-        Command::SetHeartbeat { node, interval } => match interval {
-            Some(interval) => format!("node {node}: every {}", Span(*interval)),
-            None => format!("node {node}: the cluster's own interval"),
-        },
-        Command::Revoke { node, reason } if reason.is_empty() => format!("node {node}"),
-        Command::Revoke { node, reason } => format!("node {node}: {reason}"),
-        Command::Forget { node, reason, .. } if reason.is_empty() => format!("node {node}"),
-        Command::Forget { node, reason, .. } => format!("node {node}: {reason}"),
-        Command::Enrol(enrolment) => format!("node {} by join token {}", enrolment.node, enrolment.token),
-        Command::Renew { node, .. } => format!("node {node}"),
-        Command::CreateToken { token, .. } => format!("join token {}", token.id),
-        Command::DeleteToken { id } => format!("join token {id}"),
-        Command::CreateOperator { name, role, .. } => format!("operator {name}, {}", role.name()),
-        Command::RevokeOperator { name } => format!("operator {name}"),
-        Command::AuthorityActivates | Command::AuthorityRetired => "CA".to_owned(),
-        Command::Drain { node, .. } => format!("node {node}"),
-        Command::Workload(command) => format!("workload {}", command.verb.workload()),
-        Command::WhatIf { nodes, .. } => format!("what if {nodes}"),
-        Command::Rebalance { .. } => "all nodes".to_owned(),
-        Command::SetPolicy(change) => {
-            let named = |mode: Option<Mode>| mode.map_or("as it is", Mode::name);
-            let (heal, rebalance, preempt) = (named(change.heal), named(change.rebalance), named(change.preempt));
-            format!("heal {heal}, rebalance {rebalance}, preempt {preempt}")
-        }
-        Command::Decide { id, .. } => format!("decision {id}"),
-        Command::ReadLog { assignment, .. } => format!("assignment {assignment}"),
-    }
 }
 
 /// The status that ends every stream when the coordinator stops.

@@ -21,7 +21,7 @@ use wyneos::{
 use wyneos_core::{
     autonomy::{Because, Decision, Evidence, Fact, Why},
     coherence::NodeRow,
-    coordinator::{Command, WorkloadVerb},
+    command::{ChangeWorkload, Rebalance, WhatIf, WorkloadVerb},
     event::EventBody,
     id::NodeId,
     text::{Quoted, looked_up},
@@ -297,8 +297,7 @@ fn changes(
 impl Services {
     /// Removes the values of `env` from a plan whose caller may not see them. Declared variables keep their values, and
     /// others get one that no variable has: whether anything would change must not reveal whether a value was guessed.
-    fn without_values(&self, command: &mut Command) {
-        let Command::Workload(command) = command else { return };
+    fn without_values(&self, command: &mut ChangeWorkload) {
         let WorkloadVerb::Apply(spec) = &mut command.verb else {
             return;
         };
@@ -384,7 +383,7 @@ impl WorkloadService for Services {
         request: Request<v1::PlanWorkloadRequest>,
     ) -> Result<Response<v1::PlanWorkloadResponse>, Status> {
         let caller = caller_of(&request);
-        let mut command = Command::try_from(request.into_inner()).map_err(status::convert)?;
+        let mut command = ChangeWorkload::try_from(request.into_inner()).map_err(status::convert)?;
         if !sees_environment(caller.role) {
             self.without_values(&mut command);
         }
@@ -395,46 +394,46 @@ impl WorkloadService for Services {
         &self,
         request: Request<v1::ApplyWorkloadRequest>,
     ) -> Result<Response<v1::ApplyWorkloadResponse>, Status> {
-        self.command(request).await
+        self.command::<ChangeWorkload, _>(request).await
     }
 
     async fn scale_workload(
         &self,
         request: Request<v1::ScaleWorkloadRequest>,
     ) -> Result<Response<v1::ScaleWorkloadResponse>, Status> {
-        self.command(request).await
+        self.command::<ChangeWorkload, _>(request).await
     }
 
     async fn restart_workload(
         &self,
         request: Request<v1::RestartWorkloadRequest>,
     ) -> Result<Response<v1::RestartWorkloadResponse>, Status> {
-        self.command(request).await
+        self.command::<ChangeWorkload, _>(request).await
     }
 
     async fn promote_workload(
         &self,
         request: Request<v1::PromoteWorkloadRequest>,
     ) -> Result<Response<v1::PromoteWorkloadResponse>, Status> {
-        self.command(request).await
+        self.command::<ChangeWorkload, _>(request).await
     }
 
     async fn delete_workload(
         &self,
         request: Request<v1::DeleteWorkloadRequest>,
     ) -> Result<Response<v1::DeleteWorkloadResponse>, Status> {
-        self.command(request).await
+        self.command::<ChangeWorkload, _>(request).await
     }
 
     async fn what_if(&self, request: Request<v1::WhatIfRequest>) -> Result<Response<v1::WhatIfResponse>, Status> {
-        self.command(request).await
+        self.command::<WhatIf, _>(request).await
     }
 
     async fn rebalance(
         &self,
         request: Request<v1::RebalanceRequest>,
     ) -> Result<Response<v1::RebalanceResponse>, Status> {
-        self.command(request).await
+        self.command::<Rebalance, _>(request).await
     }
 
     async fn list_workloads(

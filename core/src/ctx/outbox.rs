@@ -11,9 +11,9 @@ use super::{Ctx, repeats::Repeats};
 use crate::{
     access::Access,
     autonomy::{Decision, Policy},
-    command::{Answer, Refusal, RequestId},
+    command::{Answer, Refusal},
     ctx::alarm::Timer,
-    effect::Effect,
+    effect::{Effect, RequestId},
     event::{Event, EventBody},
     id::NodeId,
     node::{ConnId, Liveness, NodeIndex},

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Coordinator, Refusal, RefusalReason, Refused};
+use super::{Coordinator, Refusal, RefusalReason, Refused};
 use crate::{
     access::Enrolment,
     autonomy::{Evidence, Fact, Source},
+    command::{Admit, Command, Enrol, NodeAdmission, Renew, Revoke},
     ctx::repeats::{Repeating, Told},
     event::EventBody,
     id::NodeId,
@@ -16,7 +17,7 @@ use crate::{
 
 impl Coordinator {
     /// A host joins.
-    pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<Answer, Refusal> {
+    pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<NodeAdmission, Refusal> {
         let joined = match self.admissions.enrol(&mut self.ctx, enrolment)? {
             Enrolled::Known(index) => return Ok(self.admission(index, false, 0)),
             Enrolled::Joined(joined) => joined,
@@ -31,13 +32,13 @@ impl Coordinator {
         if let Some((reason, detail)) = joined.ends {
             self.end_for(index, reason, detail);
         }
-        let event = self.carried_out(index, "join", joined.detail, &joined.by);
+        let event = self.carried_out(index, Enrol::VERB, joined.detail, &joined.by);
         Ok(self.admission(index, joined.changed, event))
     }
 
     /// A node's certificate is to be renewed.
-    pub(super) fn renew(&mut self, node: NodeId, key: Digest, ca_step: u64) -> Result<Answer, Refusal> {
-        let index = self.admissions.renew(&mut self.ctx, node, key, ca_step)?;
+    pub(super) fn renew(&mut self, renewal: &Renew) -> Result<NodeAdmission, Refusal> {
+        let index = self.admissions.renew(&mut self.ctx, renewal)?;
         Ok(self.admission(index, false, 0))
     }
 
@@ -67,7 +68,7 @@ impl Coordinator {
         changed
     }
 
-    pub(super) fn admit_node(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn admit_node(&mut self, node: &str, by: &str) -> Result<NodeAdmission, Refusal> {
         if let Some(answer) = self.admissions.unbar(&mut self.ctx, node, by) {
             return Ok(answer);
         }
@@ -89,7 +90,7 @@ impl Coordinator {
                 self.ctx.keep(index);
                 self.work.node_changed(&mut self.ctx, index);
             }
-            event = self.carried_out(index, "admit", "it may take part".to_owned(), by);
+            event = self.carried_out(index, Admit::VERB, "it may take part".to_owned(), by);
             self.end_for(
                 index,
                 RefusalReason::Readmitted,
@@ -99,7 +100,7 @@ impl Coordinator {
         Ok(self.admission(index, changed, event))
     }
 
-    pub(super) fn revoke_node(&mut self, node: &str, reason: &str, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn revoke_node(&mut self, node: &str, reason: &str, by: &str) -> Result<NodeAdmission, Refusal> {
         let index = self.ctx.registry.resolve(node)?;
         let shown = if reason.is_empty() {
             "revoked by an operator"
@@ -109,7 +110,7 @@ impl Coordinator {
         let changed = self.rule(index, Admission::Revoked, by, shown);
         let mut event = 0;
         if changed {
-            event = self.carried_out(index, "revoke", shown.to_owned(), by);
+            event = self.carried_out(index, Revoke::VERB, shown.to_owned(), by);
             self.end_for(index, RefusalReason::Revoked, "this node was revoked");
             let (by, reason) = (by.to_owned(), shown.to_owned());
             let fact = Fact::Revoked { by, reason };
@@ -123,9 +124,9 @@ impl Coordinator {
         Ok(self.admission(index, changed, event))
     }
 
-    fn admission(&self, index: NodeIndex, changed: bool, event: u64) -> Answer {
+    fn admission(&self, index: NodeIndex, changed: bool, event: u64) -> NodeAdmission {
         let record = &self.ctx.registry[index].record;
-        Answer::Admission {
+        NodeAdmission {
             node: record.id(),
             admission: record.admission,
             changed,

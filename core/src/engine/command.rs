@@ -2,29 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Answer, Command, Coordinator, Effect, Limit, Refusal, RequestId};
+use super::{Answer, Asked, Coordinator, Effect, Limit, Refusal, RequestId};
 use crate::{
     behaviour::{HEARTBEAT_MAX, HEARTBEAT_MIN, Order, out_of_range},
+    command::{
+        Admit, Command, Cordon, CreateToken, Decide, DeleteToken, Enrol, Issued, Label, NodeEligibility, NodeLabels,
+        Rebalance, Refresh, Revoke, RevokeOperator, SetHeartbeat, SetPolicy, Uncordon, WhatIf,
+    },
     ctx::outbox::Then,
     event::EventBody,
     limits,
-    node::{Eligibility, Labels, NodeIndex},
+    node::{Eligibility, NodeIndex},
     text::Span,
 };
 
 impl Coordinator {
-    pub(super) fn command(&mut self, request: RequestId, command: Command, by: &str) {
-        if let Command::ReadLog {
-            assignment,
-            stream,
-            from,
-            within,
-        } = &command
-        {
-            if let Err(refusal) = self
-                .work
-                .read_log(&mut self.ctx, request, assignment, (*stream, *from, *within))
-            {
+    pub(super) fn command(&mut self, request: RequestId, command: Asked, by: &str) {
+        if let Asked::ReadLog(wanted) = &command {
+            if let Err(refusal) = self.work.read_log(&mut self.ctx, request, wanted) {
                 let answer = Err(refusal);
                 self.ctx.outbox.push(Effect::Reply { request, answer });
             }
@@ -48,7 +43,7 @@ impl Coordinator {
     }
 
     /// Carries a command out, and has its intent kept with its changes: in the same batch, whatever hands that to the store.
-    fn carry_out_recorded(&mut self, request: RequestId, command: Command, by: &str) -> Result<Answer, Refusal> {
+    fn carry_out_recorded(&mut self, request: RequestId, command: Asked, by: &str) -> Result<Answer, Refusal> {
         self.ctx.outbox.keep_intent(request);
         let shows = !command.is_plan() && !command.is_of_host();
         let answer = self.carry_out(command, by);
@@ -62,58 +57,83 @@ impl Coordinator {
         answer
     }
 
-    pub(super) fn carry_out(&mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn carry_out(&mut self, command: Asked, by: &str) -> Result<Answer, Refusal> {
         match command {
-            Command::Cordon { node } => self.set_cordon(&node, true, by),
-            Command::Uncordon { node } => self.set_cordon(&node, false, by),
-            Command::Label { node, set, remove } => self.label(&node, set, &remove, by),
-            Command::Refresh { node } => self.refresh(&node, by),
-            Command::SetHeartbeat { node, interval } => self.set_heartbeat(&node, interval, by),
-            Command::Admit { node } => self.admit_node(&node, by),
-            Command::Revoke { node, reason } => self.revoke_node(&node, &reason, by),
-            Command::Forget { node, plan, reason } => self.forget_node(&node, plan, &reason, by),
-            Command::Enrol(enrolment) => self.enrol(*enrolment),
-            Command::Renew { node, key, ca_step } => self.renew(node, key, ca_step),
-            Command::CreateToken { token, ttl } => self.admissions.create_token(&mut self.ctx, *token, ttl, by),
-            Command::DeleteToken { id } => self.admissions.delete_token(&mut self.ctx, &id, by),
-            Command::CreateOperator {
-                name,
-                role,
-                credential,
-                ttl,
-            } => self
-                .admissions
-                .create_operator(&mut self.ctx, name, role, credential, ttl, by),
-            Command::RevokeOperator { name } => self.admissions.revoke_operator(&mut self.ctx, name, by),
-            Command::AuthorityActivates => Ok(self.admissions.authority_activates(&mut self.ctx)),
-            Command::AuthorityRetired => Ok(self.admissions.authority_retired(&mut self.ctx)),
-            Command::Drain {
-                node,
-                deadline,
-                keep_daemons,
-                plan,
-            } => self.drain(&node, deadline, keep_daemons, plan, by),
-            Command::WhatIf { nodes, drained } => self.what_if(&nodes, drained),
-            Command::Rebalance { plan } => self.rebalance_now(plan, by),
-            Command::SetPolicy(change) => Ok(self.set_policy(change, by)),
-            Command::Decide { id, approve } => self.decide(id, approve, by),
-            Command::Workload(command) => self.workload_command(*command, by),
+            Asked::Cordon(Cordon { node }) => self.cordon(&node, by).map(Answer::Cordon),
+            Asked::Uncordon(Uncordon { node }) => self.uncordon(&node, by).map(Answer::Uncordon),
+            Asked::Label(label) => self.label(label, by).map(Answer::Label),
+            Asked::Refresh(Refresh { node }) => self.refresh(&node, by).map(Answer::Refresh),
+            Asked::SetHeartbeat(SetHeartbeat { node, interval }) => {
+                self.set_heartbeat(&node, interval, by).map(Answer::SetHeartbeat)
+            }
+            Asked::Admit(Admit { node }) => self.admit_node(&node, by).map(Answer::Admit),
+            Asked::Revoke(Revoke { node, reason }) => self.revoke_node(&node, &reason, by).map(Answer::Revoke),
+            Asked::Forget(forget) => self.forget_node(&forget, by).map(Answer::Forget),
+            Asked::Enrol(Enrol(enrolment)) => self.enrol(*enrolment).map(Answer::Enrol),
+            Asked::Renew(renewal) => self.renew(&renewal).map(Answer::Renew),
+            Asked::CreateToken(CreateToken { token, ttl }) => {
+                let created = self.admissions.create_token(&mut self.ctx, *token, ttl, by);
+                created.map(Answer::CreateToken)
+            }
+            Asked::DeleteToken(DeleteToken { id }) => {
+                let deleted = self.admissions.delete_token(&mut self.ctx, &id, by);
+                deleted.map(Answer::DeleteToken)
+            }
+            Asked::CreateOperator(operator) => {
+                let created = self.admissions.create_operator(&mut self.ctx, operator, by);
+                created.map(Answer::CreateOperator)
+            }
+            Asked::RevokeOperator(RevokeOperator { name }) => {
+                let revoked = self.admissions.revoke_operator(&mut self.ctx, name, by);
+                revoked.map(Answer::RevokeOperator)
+            }
+            Asked::AuthorityActivates(_) => {
+                let noted = self.admissions.authority_activates(&mut self.ctx);
+                Ok(Answer::AuthorityActivates(noted))
+            }
+            Asked::AuthorityRetired(_) => {
+                let noted = self.admissions.authority_retired(&mut self.ctx);
+                Ok(Answer::AuthorityRetired(noted))
+            }
+            Asked::Drain(drain) => self.drain(&drain, by).map(Answer::Drain),
+            Asked::WhatIf(WhatIf { nodes, drained }) => self.what_if(&nodes, drained).map(Answer::WhatIf),
+            Asked::Rebalance(Rebalance { plan }) => Ok(Answer::Rebalance(self.rebalance_now(plan, by))),
+            Asked::SetPolicy(SetPolicy(change)) => Ok(Answer::SetPolicy(self.set_policy(change, by))),
+            Asked::Decide(Decide { id, approve }) => self.decide(id, approve, by).map(Answer::Decide),
+            Asked::ChangeWorkload(change) => self.change_workload(change, by).map(Answer::ChangeWorkload),
             // Answered by the agent.
-            Command::ReadLog { .. } => Err(Refusal::Overloaded(Limit::stands("logs are read otherwise"))),
+            Asked::ReadLog(_) => Err(Refusal::Overloaded(Limit::stands("logs are read otherwise"))),
         }
     }
 
-    fn set_cordon(&mut self, node: &str, cordon: bool, by: &str) -> Result<Answer, Refusal> {
+    fn cordon(&mut self, node: &str, by: &str) -> Result<NodeEligibility, Refusal> {
+        self.set_eligibility(node, Cordon::VERB, by, |before| match before {
+            // Draining and isolated nodes get no new work either.
+            Eligibility::Eligible => Eligibility::Cordoned,
+            same => same,
+        })
+    }
+
+    fn uncordon(&mut self, node: &str, by: &str) -> Result<NodeEligibility, Refusal> {
+        self.set_eligibility(node, Uncordon::VERB, by, |before| match before {
+            Eligibility::Cordoned | Eligibility::Draining => Eligibility::Eligible,
+            // Uncordoning does not end an isolation.
+            same => same,
+        })
+    }
+
+    fn set_eligibility(
+        &mut self,
+        node: &str,
+        verb: &str,
+        by: &str,
+        after: impl FnOnce(Eligibility) -> Eligibility,
+    ) -> Result<NodeEligibility, Refusal> {
         let index = self.ctx.registry.resolve(node)?;
         let before = self.ctx.registry[index].record.eligibility;
-        let eligibility = match (before, cordon) {
-            (Eligibility::Eligible, true) => Eligibility::Cordoned,
-            (Eligibility::Cordoned | Eligibility::Draining, false) => Eligibility::Eligible,
-            // Draining and isolated nodes get no new work either; uncordoning does not end an isolation.
-            (same, _) => same,
-        };
+        let eligibility = after(before);
         if eligibility == before {
-            return Ok(Answer::Eligibility {
+            return Ok(NodeEligibility {
                 eligibility,
                 changed: false,
                 event: 0,
@@ -124,17 +144,17 @@ impl Coordinator {
         let record = Arc::make_mut(&mut node.record);
         (record.eligibility, record.drain_deadline, record.drain_lived) = (eligibility, None, None);
         record.drain_keeps_daemons = false;
-        let verb = if cordon { "cordon" } else { "uncordon" };
         let event = self.carried_out(index, verb, format!("eligibility is {}", eligibility.name()), by);
-        Ok(Answer::Eligibility {
+        Ok(NodeEligibility {
             eligibility,
             changed: true,
             event,
         })
     }
 
-    fn label(&mut self, node: &str, set: Labels, remove: &[String], by: &str) -> Result<Answer, Refusal> {
-        let index = self.ctx.registry.resolve(node)?;
+    fn label(&mut self, label: Label, by: &str) -> Result<NodeLabels, Refusal> {
+        let Label { node, set, remove } = label;
+        let index = self.ctx.registry.resolve(&node)?;
         if let Some(twice) = remove.iter().find(|key| set.contains_key(*key)) {
             let reason = format!("{twice:?} is both set and removed");
             return Err(Refusal::Invalid {
@@ -148,7 +168,7 @@ impl Coordinator {
         labels.extend(set.clone());
         let changed = labels != before.operator_labels;
         if !changed {
-            return Ok(Answer::Labels {
+            return Ok(NodeLabels {
                 labels: before.labels(),
                 changed,
                 event: 0,
@@ -168,11 +188,11 @@ impl Coordinator {
         self.ctx.registry[index].record = record;
         let mut changes: Vec<String> = set.iter().map(|(key, value)| format!("{key}={value}")).collect();
         changes.extend(remove.iter().map(|key| format!("{key}-")));
-        let event = self.carried_out(index, "label", changes.join(" "), by);
-        Ok(Answer::Labels { labels, changed, event })
+        let event = self.carried_out(index, Label::VERB, changes.join(" "), by);
+        Ok(NodeLabels { labels, changed, event })
     }
 
-    fn refresh(&mut self, node: &str, by: &str) -> Result<Answer, Refusal> {
+    fn refresh(&mut self, node: &str, by: &str) -> Result<Issued, Refusal> {
         let index = self.ctx.registry.resolve(node)?;
         if self.ctx.registry[index].live_session().is_none() {
             return Err(Refusal::NoSession(node.to_owned()));
@@ -181,11 +201,11 @@ impl Coordinator {
             .behaviour
             .issue(&mut self.ctx, index, Order::Refresh)
             .ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?;
-        let event = self.carried_out(index, "refresh", format!("directive {id}"), by);
-        Ok(Answer::Directive { id, event })
+        let event = self.carried_out(index, Refresh::VERB, format!("directive {id}"), by);
+        Ok(Issued { id, event })
     }
 
-    fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>, by: &str) -> Result<Answer, Refusal> {
+    fn set_heartbeat(&mut self, node: &str, interval: Option<Duration>, by: &str) -> Result<Issued, Refusal> {
         let index = self.ctx.registry.resolve(node)?;
         if let Some(interval) = interval.filter(|interval| !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(interval)) {
             let reason = out_of_range(interval);
@@ -207,8 +227,8 @@ impl Coordinator {
         }
         Arc::make_mut(&mut self.ctx.registry[index].record).heartbeat = interval;
         let shown = interval.map_or("the cluster's".to_owned(), |interval| Span(interval).to_string());
-        let event = self.carried_out(index, "set-heartbeat", format!("interval is {shown}"), by);
-        Ok(Answer::Directive { id, event })
+        let event = self.carried_out(index, SetHeartbeat::VERB, format!("interval is {shown}"), by);
+        Ok(Issued { id, event })
     }
 
     /// Keeps what a command changed, and records it.

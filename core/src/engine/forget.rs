@@ -6,9 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Answer, Changed, Coordinator, Effect, Forgotten, PlannedStop, Refusal};
+use super::{Changed, Coordinator, Effect, Forgotten, PlannedStop, Refusal};
 use crate::{
     access::BARRED,
+    command::{Command, Forget},
     event::EventBody,
     node::{Admission, Liveness, Node, NodeIndex},
     text::Span,
@@ -49,7 +50,9 @@ fn is_gone(node: &Node) -> bool {
 
 impl Coordinator {
     /// Forgets a node, or plans it, on behalf of an operator.
-    pub(super) fn forget_node(&mut self, node: &str, plan: bool, reason: &str, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn forget_node(&mut self, forget: &Forget, by: &str) -> Result<Box<Forgotten>, Refusal> {
+        let Forget { node, plan, reason } = forget;
+        let plan = *plan;
         let index = self.ctx.registry.resolve(node)?;
         let not_before = match (self.may_forget(index), plan) {
             // A plan is shown even while a lease may be valid; it states the earliest time.
@@ -70,7 +73,7 @@ impl Coordinator {
         for change in &mut changes {
             (change.applied, change.event) = (!plan, event);
         }
-        Ok(Answer::Forgotten(Box::new(Forgotten {
+        Ok(Box::new(Forgotten {
             node,
             name,
             applied: !plan,
@@ -78,7 +81,7 @@ impl Coordinator {
             not_before,
             changes,
             event,
-        })))
+        }))
     }
 
     /// Wall-clock time at which no lease of a node is valid any more, rounded up to seconds.
@@ -189,7 +192,7 @@ impl Coordinator {
             reason => reason,
         };
         let body = EventBody::Command {
-            verb: "forget".to_owned(),
+            verb: Forget::VERB.to_owned(),
             detail: detail.to_owned(),
             by: by.to_owned(),
         };

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     behaviour,
-    command::{Command, RequestId},
+    command::Asked,
     effect::Published,
+    effect::RequestId,
     id::NodeId,
     mesh::Observation,
     node::{ConnId, Health, Hello, Origin},
@@ -134,7 +135,7 @@ pub enum Input {
         /// Who waits for the answer.
         request: RequestId,
         /// What is asked.
-        command: Command,
+        command: Asked,
         /// Who asks, for people.
         by: Arc<str>,
     },

@@ -27,11 +27,11 @@ use pulse::Pulse;
 
 pub use crate::{
     command::{
-        Answer, Changed, Command, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal, RequestId,
-        TokenProblem, WorkloadCommand, WorkloadVerb,
+        Answer, Asked, ChangeWorkload, Changed, Denial, Forgotten, Limit, PlannedStart, PlannedStop, Refusal,
+        TokenProblem, WorkloadVerb,
     },
     ctx::{config::Config, rules::Rules},
-    effect::{Effect, Published},
+    effect::{Effect, Published, RequestId},
     protocol::{Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
 };
 

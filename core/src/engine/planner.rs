@@ -1,6 +1,6 @@
 //! Planning on a copy of the coordinator, so that a command's effects can be computed without blocking the coordinator.
 
-use super::{Answer, Command, Coordinator, Limit, Refusal};
+use super::{Answer, Asked, Coordinator, Limit, Refusal};
 use crate::{
     recycled::Recycled,
     systems::{behaviour::Behaviour, coherence::rows::Rows, telemetry::Telemetry},
@@ -46,7 +46,7 @@ impl Planner {
     ///
     /// # Errors
     /// The refusal that the coordinator would return.
-    pub fn answer(mut self, command: Command, by: &str) -> Result<Answer, Refusal> {
+    pub fn answer(mut self, command: Asked, by: &str) -> Result<Answer, Refusal> {
         match command.is_plan() {
             true => self.0.carry_out(command, by),
             false => Err(Refusal::Overloaded(Limit::stands(

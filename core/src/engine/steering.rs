@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Changed, Coordinator, Refusal};
+use super::{Changed, Coordinator, Refusal};
 use crate::{
-    autonomy::{Because, PolicyChange, Why},
+    autonomy::{Because, Decision, PolicyChange, Why},
+    command::{Command, PolicySet, Rebalance},
     event::EventBody,
     node::NodeIndex,
     systems::{
@@ -55,34 +56,34 @@ impl Coordinator {
     }
 
     /// Rebalances load on behalf of an operator.
-    pub(super) fn rebalance_now(&mut self, plan: bool, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn rebalance_now(&mut self, plan: bool, by: &str) -> Vec<Changed> {
         let shifts = self.autonomy.shifts_wanted(self.cluster());
         let told = |shift: &Shift| shift.told(&self.ctx, self.work.table(), !plan);
         let mut told: Vec<Changed> = shifts.iter().filter_map(told).collect();
         if !plan && !shifts.is_empty() {
             let detail = format!("{} to be moved", count(shifts.len() as u64, "instance"));
             let summary = format!("rebalance: {detail}");
-            let (verb, by) = ("rebalance".to_owned(), by.to_owned());
+            let (verb, by) = (Rebalance::VERB.to_owned(), by.to_owned());
             let event = self.ctx.record(None, summary, EventBody::Command { verb, detail, by });
             told.iter_mut().for_each(|change| change.event = event);
             for shift in shifts {
                 self.leave(shift.id, &shift.wanted_because(), Because::Event(event));
             }
         }
-        Ok(Answer::Workloads(told))
+        told
     }
 
     /// Updates the policy of Autonomy.
-    pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> Answer {
+    pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> PolicySet {
         let (policy, event) = self.autonomy.set_policy(&mut self.ctx, change, by);
         if event > 0 {
             self.work.dirty_all(&mut self.ctx);
         }
-        Answer::Policy { policy, event }
+        PolicySet { policy, event }
     }
 
     /// Handles an operator's approval or rejection of a decision.
-    pub(super) fn decide(&mut self, id: u64, approve: bool, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn decide(&mut self, id: u64, approve: bool, by: &str) -> Result<Arc<Decision>, Refusal> {
         let (decision, wish) = self.autonomy.answer(&mut self.ctx, id, approve, by)?;
         match wish {
             None => {}
@@ -93,7 +94,7 @@ impl Coordinator {
             Some(Wish::Move(moved, reason)) => self.leave(moved, &reason, Because::Decision(id)),
             Some(Wish::MakeRoom(name, ids)) => self.make_room(name, ids),
         }
-        Ok(Answer::Decision(decision))
+        Ok(decision)
     }
 
     /// Preempts the instances that an operator approved.

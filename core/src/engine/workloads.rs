@@ -1,9 +1,10 @@
 //! Operator commands about work: workload specifications and draining of nodes.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Changed, Coordinator, Refusal, WorkloadCommand, WorkloadVerb};
+use super::{ChangeWorkload, Changed, Coordinator, Refusal, WorkloadVerb};
 use crate::{
+    command::{Command, Drain},
     event::EventBody,
     node::{Eligibility, NodeIndex},
     placement::Plan,
@@ -14,7 +15,7 @@ use crate::{
 
 impl Coordinator {
     /// Handles a command that changes a workload.
-    pub(super) fn workload_command(&mut self, command: WorkloadCommand, by: &str) -> Result<Answer, Refusal> {
+    pub(super) fn change_workload(&mut self, command: ChangeWorkload, by: &str) -> Result<Box<Changed>, Refusal> {
         let name = command.verb.workload().to_owned();
         let before = self
             .work
@@ -90,7 +91,7 @@ impl Coordinator {
             if let Some(untouched) = untouched {
                 self.work.put_back(untouched);
             }
-            return Ok(Answer::Workloads(vec![told]));
+            return Ok(Box::new(told));
         }
         if changed {
             told.revision = declared.record.revision;
@@ -117,11 +118,11 @@ impl Coordinator {
             self.carry_out_plan(&name, plan);
             self.work.dirty(&mut self.ctx, name);
         }
-        Ok(Answer::Workloads(vec![told]))
+        Ok(Box::new(told))
     }
 
     /// Deletes a workload of which only instances are known.
-    pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Answer {
+    pub(super) fn delete_unknown(&mut self, name: &str, plan: bool, by: &str) -> Box<Changed> {
         let mut told = Changed {
             name: name.to_owned(),
             stops: self.work.delete_orphans(&mut self.ctx, name, plan),
@@ -141,24 +142,23 @@ impl Coordinator {
             };
             told.event = self.ctx.record(None, summary, body);
         }
-        Answer::Workloads(vec![told])
+        Box::new(told)
     }
 
     /// Drains a node.
-    pub(super) fn drain(
-        &mut self,
-        node: &str,
-        deadline: Option<Duration>,
-        keep_daemons: bool,
-        plan: bool,
-        by: &str,
-    ) -> Result<Answer, Refusal> {
+    pub(super) fn drain(&mut self, drain: &Drain, by: &str) -> Result<Vec<Changed>, Refusal> {
+        let &Drain {
+            ref node,
+            deadline,
+            keep_daemons,
+            plan,
+        } = drain;
         let index = self.ctx.registry.resolve(node)?;
         let mut told = self
             .work
             .without(self.cluster(), &BTreeSet::from([index]), false, keep_daemons);
         if plan {
-            return Ok(Answer::Workloads(told));
+            return Ok(told);
         }
         let (now, wall, lived) = (self.ctx.clock.now, self.ctx.wall_now(), self.ctx.lived());
         let node = &mut self.ctx.registry[index];
@@ -182,7 +182,7 @@ impl Coordinator {
         let left = self.work.table().of_node(index).filter(leaves).count();
         let event = self.carried_out(
             index,
-            "drain",
+            Drain::VERB,
             format!("{} to be moved, {within}", count(left as u64, "instance")),
             by,
         );
@@ -190,11 +190,11 @@ impl Coordinator {
             (change.event, change.applied) = (event, true);
         }
         self.work.node_changed(&mut self.ctx, index);
-        Ok(Answer::Workloads(told))
+        Ok(told)
     }
 
     /// Plans the loss or the draining of nodes.
-    pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Answer, Refusal> {
+    pub(super) fn what_if(&self, nodes: &str, drained: bool) -> Result<Vec<Changed>, Refusal> {
         let gone: BTreeSet<NodeIndex> = match nodes.split_once('=') {
             Some((key, value)) => {
                 let has = |labels: crate::node::Labels| labels.get(key).is_some_and(|own| own == value);
@@ -207,11 +207,6 @@ impl Coordinator {
             let (what, name) = ("node with the label", nodes.to_owned());
             return Err(Refusal::Unknown { what, name });
         }
-        Ok(Answer::Workloads(self.work.without(
-            self.cluster(),
-            &gone,
-            !drained,
-            false,
-        )))
+        Ok(self.work.without(self.cluster(), &gone, !drained, false))
     }
 }

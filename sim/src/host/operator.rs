@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use wyneos_core::{
     autonomy::PolicyChange,
-    coordinator::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
+    command::{
+        Asked, ChangeWorkload, Cordon, Decide, Drain, Forget, Refresh, SetHeartbeat, SetPolicy, Uncordon, WorkloadVerb,
+    },
+    coordinator::{Input, RequestId},
 };
 
 use super::Host;
 use crate::{machines::Machines, names::name, scenario::Verb, scene::Scene};
 
-fn on_workload(verb: WorkloadVerb) -> Command {
-    Command::Workload(Box::new(WorkloadCommand {
+fn on_workload(verb: WorkloadVerb) -> ChangeWorkload {
+    ChangeWorkload {
         plan: false,
         at: None,
         keep_replicas: false,
         force: false,
         verb,
-    }))
+    }
 }
 
 impl Host {
@@ -30,12 +33,12 @@ impl Host {
                 rebalance: order.rebalance,
                 preempt: order.preempt,
             };
-            self.command(scene, machines, number as u64, Command::SetPolicy(change));
+            self.command(scene, machines, number as u64, SetPolicy(change));
             return;
         }
         if order.verb == Verb::Approve {
             for id in scene.witness.pending.clone() {
-                self.command(scene, machines, id, Command::Decide { id, approve: true });
+                self.command(scene, machines, id, Decide { id, approve: true });
             }
             return;
         }
@@ -45,27 +48,30 @@ impl Host {
         }
         for (count, target) in scene.stage.nodes_of(&order.targets).into_iter().enumerate() {
             let node = name(target);
-            let command = match order.verb {
-                Verb::Cordon => Command::Cordon { node },
-                Verb::Uncordon => Command::Uncordon { node },
-                Verb::Refresh => Command::Refresh { node },
-                Verb::Forget => Command::Forget {
+            let command: Asked = match order.verb {
+                Verb::Cordon => Cordon { node }.into(),
+                Verb::Uncordon => Uncordon { node }.into(),
+                Verb::Refresh => Refresh { node }.into(),
+                Verb::Forget => Forget {
                     node,
                     plan: false,
                     reason: String::new(),
-                },
-                Verb::Drain => Command::Drain {
+                }
+                .into(),
+                Verb::Drain => Drain {
                     keep_daemons: false,
                     node,
                     deadline: order.deadline,
                     plan: false,
-                },
+                }
+                .into(),
                 // Handled above.
                 Verb::Scale | Verb::Restart | Verb::Promote | Verb::Delete | Verb::Autonomy | Verb::Approve => continue,
-                Verb::SetHeartbeat => Command::SetHeartbeat {
+                Verb::SetHeartbeat => SetHeartbeat {
                     node,
                     interval: order.interval,
-                },
+                }
+                .into(),
             };
             self.command(scene, machines, (number as u64) << 32 | count as u64, command);
         }
@@ -82,8 +88,8 @@ impl Host {
         );
     }
 
-    fn command(&mut self, scene: &mut Scene<'_>, machines: &Machines, request: u64, command: Command) {
-        let (request, by) = (RequestId(request), "operator".into());
+    fn command(&mut self, scene: &mut Scene<'_>, machines: &Machines, request: u64, command: impl Into<Asked>) {
+        let (request, command, by) = (RequestId(request), command.into(), "operator".into());
         self.tell(scene, machines, Input::Command { request, command, by });
     }
 }

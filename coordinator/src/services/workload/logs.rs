@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::sleep};
 use tonic::{Code, Status};
 use wyneos::v1;
 use wyneos_core::{
-    coordinator::{Answer, Command},
+    command::ReadLog,
     workload::{Assignment, AssignmentRow, Goal, Kind, View, log},
 };
 
@@ -135,16 +135,13 @@ impl LogReader {
 
     /// Reads one chunk of an instance's output.
     async fn read(&self) -> Result<log::Chunk, Status> {
-        let command = Command::ReadLog {
+        let command = ReadLog {
             assignment: self.id.clone(),
             stream: self.stream,
             from: self.from,
             within: self.previous,
         };
-        match self.services.carry_out(&self.caller, command).await? {
-            Answer::Log(chunk) => Ok(chunk),
-            _ => Err(Status::internal("the answer is to another command")),
-        }
+        self.services.ask(&self.caller, command).await
     }
 
     fn look(&mut self) {

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::rig::*;
 use crate::{
-    access::{Credential, Enrolment, Role, Shut, TokenRecord},
-    engine::{Answer, Command, Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
+    access::{Credential, Enrolment, OperatorRecord, Role, Shut, TokenRecord},
+    command,
+    engine::{Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
     event::EventBody,
     node::{Admission, Cause, ConnId, Hello, Labels, Liveness, Origin},
     time::WallTime,
@@ -13,7 +14,7 @@ use crate::{
 
 pub(super) const KEY: [u8; 32] = [9; 32];
 
-pub(super) fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Answer, Refusal> {
+pub(super) fn token(rig: &mut Rig, id: &str, uses: u32, admission: Admission) -> Result<Box<TokenRecord>, Refusal> {
     token_for(rig, id, uses, admission, "")
 }
 
@@ -23,7 +24,7 @@ pub(super) fn token_for(
     uses: u32,
     admission: Admission,
     name: &str,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<TokenRecord>, Refusal> {
     let token = TokenRecord {
         id: id.to_owned(),
         hash: [id.as_bytes()[0]; 32],
@@ -39,7 +40,7 @@ pub(super) fn token_for(
     };
     let ttl = Duration::from_secs(60);
     let token = Box::new(token);
-    rig.command(Command::CreateToken { token, ttl })
+    rig.command(command::CreateToken { token, ttl })
 }
 
 pub(super) fn enrolment(id: &str, node: u8) -> Enrolment {
@@ -55,10 +56,8 @@ pub(super) fn enrolment(id: &str, node: u8) -> Enrolment {
 }
 
 pub(super) fn enrol(rig: &mut Rig, enrolment: Enrolment) -> Result<(Admission, bool), Refusal> {
-    match rig.command(Command::Enrol(Box::new(enrolment)))? {
-        Answer::Admission { admission, changed, .. } => Ok((admission, changed)),
-        other => panic!("{other:?}"),
-    }
+    let reply = rig.command(command::Enrol(Box::new(enrolment)))?;
+    Ok((reply.admission, reply.changed))
 }
 
 fn denied(problem: TokenProblem) -> Result<(Admission, bool), Refusal> {
@@ -158,7 +157,7 @@ fn a_drains_deadline_is_no_nearer_because_the_clock_was_set() {
     token(&mut rig, "a", 2, Admission::Admitted).unwrap();
     enrol(&mut rig, enrolment("a", 1)).unwrap();
     proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
-    rig.command(Command::Drain {
+    rig.command(command::Drain {
         keep_daemons: false,
         node: "node-1".to_owned(),
         deadline: Some(Duration::from_secs(600)),
@@ -214,7 +213,7 @@ fn pending_nodes_wait_and_take_no_part_until_they_are_admitted() {
         "{told:?}"
     );
     for node in ["node-1", "node-2"] {
-        rig.command(Command::Admit { node: node.to_owned() }).unwrap();
+        rig.command(command::Admit { node: node.to_owned() }).unwrap();
     }
     assert_eq!(rig.refused(1), Some(RefusalReason::Readmitted));
     for node in 1..=2u8 {
@@ -240,7 +239,7 @@ fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
     }
     rig.pass(Duration::from_secs(1));
     rig.sent.clear();
-    let revoke = Command::Revoke {
+    let revoke = command::Revoke {
         node: "node-3".to_owned(),
         reason: "stolen".to_owned(),
     };
@@ -272,14 +271,14 @@ fn a_revoked_node_is_shut_out_at_once_and_its_peers_hear_of_it() {
         enrol(&mut rig, enrolment("a", 3)),
         Err(Refusal::Denied(Denial::Revoked))
     );
-    let renewal = rig.command(Command::Renew {
+    let renewal = rig.command(command::Renew {
         node: node_id(3),
         key: KEY,
         ca_step: 0,
     });
     assert_eq!(renewal, Err(Refusal::Denied(Denial::Revoked)));
     let node = "node-3".to_owned();
-    rig.command(Command::Admit { node }).unwrap();
+    rig.command(command::Admit { node }).unwrap();
     rig.pass(Duration::from_secs(7));
     assert_eq!(of(&mut rig), (Liveness::Left, Cause::Awaited));
     proven(&mut rig, 31, hello_of(3, 2, 8, 4), 3);
@@ -303,7 +302,7 @@ fn a_certificate_speaks_for_its_own_node_by_its_newest_key_alone() {
     enrol(&mut rig, anew("b")).unwrap();
     proven(&mut rig, 2, hello_of(1, 1, 1, 4), 1);
     assert_eq!(rig.refused(2), Some(RefusalReason::Revoked));
-    let renewal = rig.command(Command::Renew {
+    let renewal = rig.command(command::Renew {
         node: node_id(1),
         key: KEY,
         ca_step: 0,
@@ -339,8 +338,8 @@ fn nobody_keeps_another_node_alive_while_the_store_is_behind() {
     for number in 0..200u64 {
         let node = "node-1".to_owned();
         let command = match number % 2 {
-            0 => Command::Cordon { node },
-            _ => Command::Uncordon { node },
+            0 => command::Cordon { node }.into(),
+            _ => command::Uncordon { node }.into(),
         };
         rig.input(Input::Command {
             request: crate::engine::RequestId(number),
@@ -405,8 +404,8 @@ fn a_replaced_key_ends_the_session_of_the_old_one() {
 fn operators_whose_credentials_expired_make_room_and_those_shut_out_stay_out() {
     let mut rig = Rig::new();
     let name = "root".to_owned();
-    rig.command(Command::RevokeOperator { name }).unwrap();
-    let create = |number: usize| Command::CreateOperator {
+    rig.command(command::RevokeOperator { name }).unwrap();
+    let create = |number: usize| command::CreateOperator {
         name: format!("op-{number}"),
         role: Role::Viewer,
         credential: Credential::Key([1; 32]),
@@ -458,12 +457,12 @@ fn a_node_from_another_machine_waits_for_an_operator() {
     assert_eq!(rig.welcome(2).unwrap().admission, Admission::Pending);
     assert_eq!(impostors(&rig), 1);
     // It keeps the name under which it was admitted; admitting it refers to the new machine.
-    rig.command(Command::Admit {
+    rig.command(command::Admit {
         node: "node-1".to_owned(),
     })
     .unwrap();
     proven(&mut rig, 3, elsewhere(), 1);
-    let renamed = rig.command(Command::Cordon {
+    let renamed = rig.command(command::Cordon {
         node: "node-2".to_owned(),
     });
     assert!(renamed.is_ok(), "{renamed:?}");
@@ -511,7 +510,7 @@ fn a_process_whose_predecessor_is_silent_takes_its_place() {
 #[test]
 fn operators_are_let_in_until_they_are_shut_out() {
     let mut rig = Rig::new();
-    let create = |key: u8| Command::CreateOperator {
+    let create = |key: u8| command::CreateOperator {
         name: "ada".to_owned(),
         role: Role::Viewer,
         credential: Credential::Key([key; 32]),
@@ -526,7 +525,7 @@ fn operators_are_let_in_until_they_are_shut_out() {
     assert_eq!(check(&rig, 1, Role::Admin), Err(Shut::Role));
     assert_eq!(check(&rig, 2, Role::Viewer), Err(Shut::Replaced));
     let name = "ada".to_owned();
-    rig.command(Command::RevokeOperator { name }).unwrap();
+    rig.command(command::RevokeOperator { name }).unwrap();
     assert_eq!(check(&rig, 1, Role::Viewer), Err(Shut::Revoked));
     // A new operator of the name does not restore the old one's access.
     rig.command(create(2)).unwrap();
@@ -535,7 +534,7 @@ fn operators_are_let_in_until_they_are_shut_out() {
     assert_eq!(access(&rig).check("root", Role::Admin, &[5; 32], now), Ok(()));
     // A name without a record can be revoked as well.
     let name = "root".to_owned();
-    rig.command(Command::RevokeOperator { name }).unwrap();
+    rig.command(command::RevokeOperator { name }).unwrap();
     assert_eq!(
         access(&rig).check("root", Role::Admin, &[5; 32], now),
         Err(Shut::Revoked)
@@ -545,19 +544,16 @@ fn operators_are_let_in_until_they_are_shut_out() {
 #[test]
 fn a_name_that_is_not_on_record_is_shut_out_and_its_role_stays_unknown() {
     let mut rig = Rig::new();
-    let role = |answer| match answer {
-        Ok(Answer::Operator(operator)) => operator.known_role(),
-        other => panic!("{other:?}"),
-    };
+    let role = |answer: Result<Box<OperatorRecord>, Refusal>| answer.unwrap().known_role();
     let name = "nobodyhere".to_owned();
-    assert_eq!(role(rig.command(Command::RevokeOperator { name })), None);
+    assert_eq!(role(rig.command(command::RevokeOperator { name })), None);
     let name = "ada".to_owned();
-    let create = Command::CreateOperator {
+    let create = command::CreateOperator {
         name: name.clone(),
         role: Role::Viewer,
         credential: Credential::Bearer([0; 32]),
         ttl: Duration::from_secs(60),
     };
     rig.command(create).unwrap();
-    assert_eq!(role(rig.command(Command::RevokeOperator { name })), Some(Role::Viewer));
+    assert_eq!(role(rig.command(command::RevokeOperator { name })), Some(Role::Viewer));
 }

@@ -3,18 +3,19 @@ use std::time::Duration;
 use super::rig::{Rig, SECOND};
 use crate::{
     behaviour::{Order, State},
-    engine::{Answer, Command, Input, Message, Refusal, RequestId},
+    command,
+    engine::{Answer, Input, Message, Refusal, RequestId},
     event::EventBody,
     node::{ConnId, Eligibility, Labels},
     registry::NoSuchNode,
 };
 
-fn cordon(node: &str) -> Command {
-    Command::Cordon { node: node.to_owned() }
+fn cordon(node: &str) -> command::Cordon {
+    command::Cordon { node: node.to_owned() }
 }
 
-fn label(node: &str, set: &[(&str, &str)], remove: &[&str]) -> Command {
-    Command::Label {
+fn label(node: &str, set: &[(&str, &str)], remove: &[&str]) -> command::Label {
+    command::Label {
         node: node.to_owned(),
         set: set
             .iter()
@@ -31,14 +32,14 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
     rig.stalled = true;
     rig.input(Input::Command {
         request: RequestId(1),
-        command: cordon("node-1"),
+        command: cordon("node-1").into(),
         by: "test".into(),
     });
     assert!(rig.answers.is_empty());
     // The command changed nothing but waits, because the change it depends on is not durable yet.
     rig.input(Input::Command {
         request: RequestId(2),
-        command: cordon("node-1"),
+        command: cordon("node-1").into(),
         by: "test".into(),
     });
     assert!(rig.answers.is_empty());
@@ -50,30 +51,30 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
         [
             (
                 RequestId(1),
-                Ok(Answer::Eligibility {
+                Ok(Answer::Cordon(command::NodeEligibility {
                     eligibility,
                     changed: true,
                     event
-                })
+                }))
             ),
             (
                 RequestId(2),
-                Ok(Answer::Eligibility {
+                Ok(Answer::Cordon(command::NodeEligibility {
                     eligibility,
                     changed: false,
                     event: 0
-                })
+                }))
             ),
         ]
     );
     let mut rig = rig.restart();
     assert_eq!(rig.snapshots[0].nodes[0].record.eligibility, Eligibility::Cordoned);
-    let answer = rig.command(Command::Uncordon {
+    let answer = rig.command(command::Uncordon {
         node: "node-1".to_owned(),
     });
     assert!(matches!(
         answer,
-        Ok(Answer::Eligibility {
+        Ok(command::NodeEligibility {
             eligibility: Eligibility::Eligible,
             changed: true,
             ..
@@ -85,9 +86,9 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
 fn operators_labels_win_and_removing_shows_the_agents_again() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    let shown = |answer: Result<Answer, Refusal>| match answer {
-        Ok(Answer::Labels { labels, changed, .. }) => (labels.get("zone").cloned(), changed),
-        other => panic!("{other:?}"),
+    let shown = |answer: Result<command::NodeLabels, Refusal>| {
+        let reply = answer.unwrap();
+        (reply.labels.get("zone").cloned(), reply.changed)
     };
     assert_eq!(
         shown(rig.command(label("node-1", &[("zone", "b")], &[]))),
@@ -159,7 +160,7 @@ fn states(rig: &Rig) -> Vec<State> {
 fn a_directive_is_repeated_until_it_is_acknowledged() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    let Ok(Answer::Directive { id, .. }) = rig.command(Command::Refresh {
+    let Ok(command::Issued { id, .. }) = rig.command(command::Refresh {
         node: "node-1".to_owned(),
     }) else {
         panic!("refused");
@@ -188,7 +189,7 @@ fn a_directive_is_repeated_until_it_is_acknowledged() {
 fn a_directive_expires_and_is_accounted_for() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    rig.command(Command::Refresh {
+    rig.command(command::Refresh {
         node: "node-1".to_owned(),
     })
     .unwrap();
@@ -204,7 +205,7 @@ fn another_nodes_directive_cannot_be_reported_on() {
     let mut rig = Rig::new();
     rig.join(1, 1);
     rig.join(2, 2);
-    let Ok(Answer::Directive { id, .. }) = rig.command(Command::Refresh {
+    let Ok(command::Issued { id, .. }) = rig.command(command::Refresh {
         node: "node-1".to_owned(),
     }) else {
         panic!("refused");
@@ -223,12 +224,12 @@ fn too_many_directives_are_refused() {
     let mut rig = Rig::new();
     rig.join(1, 1);
     for _ in 0..crate::behaviour::MAX_PENDING_OF_NODE {
-        rig.command(Command::Refresh {
+        rig.command(command::Refresh {
             node: "node-1".to_owned(),
         })
         .unwrap();
     }
-    let more = rig.command(Command::Refresh {
+    let more = rig.command(command::Refresh {
         node: "node-1".to_owned(),
     });
     assert!(matches!(more, Err(Refusal::Overloaded(_))));
@@ -238,11 +239,11 @@ fn too_many_directives_are_refused() {
 fn a_shorter_heartbeat_interval_is_expected_only_once_it_is_kept_to() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    let set = Command::SetHeartbeat {
+    let set = command::SetHeartbeat {
         node: "node-1".to_owned(),
         interval: Some(Duration::from_millis(200)),
     };
-    let Ok(Answer::Directive { id, .. }) = rig.command(set) else {
+    let Ok(command::Issued { id, .. }) = rig.command(set) else {
         panic!("refused")
     };
     rig.pass(Duration::from_millis(1_500));
@@ -261,7 +262,7 @@ fn a_shorter_heartbeat_interval_is_expected_only_once_it_is_kept_to() {
     // The interval is durable: a later session receives it.
     let mut rig = rig.restart();
     assert_eq!(rig.join(5, 1).heartbeat_interval, Duration::from_millis(200));
-    let refused = rig.command(Command::SetHeartbeat {
+    let refused = rig.command(command::SetHeartbeat {
         node: "node-1".to_owned(),
         interval: Some(SECOND * 61),
     });
@@ -276,7 +277,7 @@ fn a_refresh_needs_a_session() {
         conn: ConnId(1),
         by_peer: true,
     });
-    let refused = rig.command(Command::Refresh {
+    let refused = rig.command(command::Refresh {
         node: "node-1".to_owned(),
     });
     assert_eq!(refused, Err(Refusal::NoSession("node-1".to_owned())));

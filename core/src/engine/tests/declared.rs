@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     autonomy::{Mode, PolicyChange},
-    engine::{Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
+    command,
+    engine::{ChangeWorkload, Input, Refusal, WorkloadVerb},
     node::{ConnId, Liveness},
     workload::{
         AssignmentId, AssignmentRow, Constraint, FixedPort, Goal, Interruption, Kind, Operator, Order, Phase, Protocol,
@@ -59,7 +60,7 @@ impl Site {
     }
 
     fn drain(&mut self, node: &str) {
-        let drain = Command::Drain {
+        let drain = command::Drain {
             node: node.to_owned(),
             deadline: None,
             plan: false,
@@ -184,13 +185,13 @@ fn what_would_stop_with_nothing_in_its_place_is_named_and_wants_force() {
     }
     assert_eq!(site.running("edge"), 3);
     assert_eq!(site.rig.view.workload("edge").unwrap().record.revision, 1);
-    let forced = Command::Workload(Box::new(WorkloadCommand {
+    let forced = ChangeWorkload {
         plan: false,
         at: None,
         keep_replicas: false,
         force: true,
         verb,
-    }));
+    };
     site.rig.command(forced).unwrap();
     assert_eq!(site.running("edge"), 1);
 }
@@ -413,7 +414,7 @@ fn what_is_spread_is_evened_out_when_its_nodes_are_back() {
             rebalance,
             ..PolicyChange::default()
         };
-        site.rig.command(Command::SetPolicy(change)).unwrap();
+        site.rig.command(command::SetPolicy(change)).unwrap();
         let mut spec = service("web", 4);
         spec.spread = "zone".to_owned();
         site.apply(spec);
@@ -427,7 +428,7 @@ fn what_is_spread_is_evened_out_when_its_nodes_are_back() {
         assert_eq!(zones(&site), [2, 2, 0, 0]);
         for name in ["node-3", "node-4", "node-7", "node-8"] {
             let node = name.to_owned();
-            site.rig.command(Command::Uncordon { node }).unwrap();
+            site.rig.command(command::Uncordon { node }).unwrap();
         }
         let mut before = zones(&site);
         for _ in 0..120 {
@@ -460,7 +461,7 @@ impl Site {
 
     fn cordons(&mut self, node: &str) {
         let node = node.to_owned();
-        self.rig.command(Command::Cordon { node }).unwrap();
+        self.rig.command(command::Cordon { node }).unwrap();
     }
 }
 
@@ -512,7 +513,7 @@ fn a_daemons_update_is_judged_by_the_nodes_that_take_work() {
     revisions.sort_unstable();
     assert_eq!(revisions, [1, 2]);
     let node = "node-1".to_owned();
-    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.rig.command(command::Uncordon { node }).unwrap();
     site.pass(SECOND * 20);
     let record = Arc::clone(&site.workload("edge").record);
     assert_eq!((record.revision, record.stable), (2, 2));

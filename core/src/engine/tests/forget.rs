@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     access::{Access, BARRED, Barred, Identity},
-    autonomy,
-    engine::{Answer, Command, Config, Denial, Forgotten, Input, Refusal, RefusalReason},
+    autonomy, command,
+    engine::{Config, Denial, Forgotten, Input, Refusal, RefusalReason},
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::PublicKey,
@@ -32,10 +32,8 @@ const LEASE: Duration = Duration::from_secs(64);
 
 fn ask(rig: &mut Rig, node: &str, plan: bool) -> Result<Forgotten, Refusal> {
     let (node, reason) = (node.to_owned(), String::new());
-    match rig.command(Command::Forget { node, plan, reason })? {
-        Answer::Forgotten(forgotten) => Ok(*forgotten),
-        other => panic!("{other:?}"),
-    }
+    let forgotten = rig.command(command::Forget { node, plan, reason })?;
+    Ok(*forgotten)
 }
 
 fn forget(rig: &mut Rig, number: u8) -> Result<Forgotten, Refusal> {
@@ -165,7 +163,7 @@ fn its_name_is_free_for_another_one_and_its_token_is_good_for_that() {
     enrol(&mut rig, again).unwrap();
     let cordon = |rig: &mut Rig| {
         let node = "node-1".to_owned();
-        rig.command(Command::Cordon { node })
+        rig.command(command::Cordon { node })
     };
     assert!(matches!(cordon(&mut rig), Err(Refusal::Node(_))), "two have the name");
     // Neither was ever heard, so neither has a lease.
@@ -196,7 +194,7 @@ fn who_was_forgotten_comes_back_as_one_that_is_not_known() {
     assert_eq!((welcome.admission, welcome.lease), (Admission::Pending, Duration::ZERO));
     assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");
     let node = "node-1".to_owned();
-    rig.command(Command::Admit { node }).unwrap();
+    rig.command(command::Admit { node }).unwrap();
 }
 
 #[test]
@@ -205,7 +203,7 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
     token(&mut rig, "a", 9, Admission::Admitted).unwrap();
     enrol(&mut rig, enrolment("a", 1)).unwrap();
     proven(&mut rig, 1, hello_of(1, 1, 1, 4), 1);
-    let revoke = Command::Revoke {
+    let revoke = command::Revoke {
         node: "node-1".to_owned(),
         reason: String::new(),
     };
@@ -221,7 +219,7 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
         // Another name with the same key is refused as well.
         assert_eq!(enrol(rig, enrolment("a", 3)), revoked);
         let (node, key) = (node_id(1), KEY);
-        let renewed = rig.command(Command::Renew { node, key, ca_step: 0 });
+        let renewed = rig.command(command::Renew { node, key, ca_step: 0 });
         assert_eq!(renewed, Err(Refusal::Denied(Denial::Revoked)));
         assert_eq!(rows(rig), BTreeSet::new());
     };
@@ -230,8 +228,8 @@ fn who_was_revoked_stays_shut_out_however_often_it_is_forgotten() {
     shut_out(&mut rig, 3);
     // An admin lifts the revocation; the node is then unknown.
     let node = "node-1".to_owned();
-    rig.command(Command::Admit { node: node.clone() }).unwrap();
-    assert!(matches!(rig.command(Command::Admit { node }), Err(Refusal::Node(_))));
+    rig.command(command::Admit { node: node.clone() }).unwrap();
+    assert!(matches!(rig.command(command::Admit { node }), Err(Refusal::Node(_))));
     proven(&mut rig, 4, hello_of(1, 9, 2, 4), 1);
     assert_eq!(rig.welcome(4).unwrap().admission, Admission::Pending);
 }
@@ -263,7 +261,7 @@ fn a_clock_that_jumps_lets_nobody_in_who_was_shut_out() {
     durable.access = Arc::new(access);
     let mut rig = Rig::with(config, durable);
     rig.join(1, 1);
-    let revoke = Command::Revoke {
+    let revoke = command::Revoke {
         node: "node-1".to_owned(),
         reason: String::new(),
     };
@@ -399,7 +397,7 @@ fn what_it_had_is_given_up_for_good_and_replaced() {
     let mut site = Site::new(3);
     let heal = Some(crate::autonomy::Mode::Observe);
     site.rig
-        .command(Command::SetPolicy(crate::autonomy::PolicyChange {
+        .command(command::SetPolicy(crate::autonomy::PolicyChange {
             heal,
             ..Default::default()
         }))
@@ -449,7 +447,7 @@ fn a_singleton_starts_elsewhere_no_sooner_than_without_it() {
         if step % 2 == 0 {
             leave(&mut site.rig, conn);
         } else {
-            let revoke = Command::Revoke {
+            let revoke = command::Revoke {
                 node: node.to_string(),
                 reason: String::new(),
             };

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     autonomy::{Mode, PolicyChange},
-    engine::{Command, Input, RequestId, WorkloadCommand, WorkloadVerb},
+    command::{self, Asked},
+    engine::{ChangeWorkload, Input, RequestId, WorkloadVerb},
     node::Labels,
     store::Batch,
 };
@@ -30,39 +31,39 @@ fn verb() -> impl Strategy<Value = WorkloadVerb> {
     ]
 }
 
-fn command() -> impl Strategy<Value = Command> {
+fn command() -> impl Strategy<Value = Asked> {
     let node = || (1u8..5).prop_map(|number| format!("node-{number}"));
     let work = |(verb, plan)| {
         let at = None;
-        Command::Workload(Box::new(WorkloadCommand {
+        ChangeWorkload {
             plan,
             at,
             verb,
             keep_replicas: false,
             force: false,
-        }))
+        }
     };
     prop_oneof![
-        6 => (verb(), prop::bool::weighted(0.1)).prop_map(work),
-        1 => node().prop_map(|node| Command::Cordon { node }),
-        1 => node().prop_map(|node| Command::Uncordon { node }),
-        1 => node().prop_map(|node| Command::Refresh { node }),
+        6 => (verb(), prop::bool::weighted(0.1)).prop_map(work).prop_map(Asked::from),
+        1 => node().prop_map(|node| command::Cordon { node }.into()),
+        1 => node().prop_map(|node| command::Uncordon { node }.into()),
+        1 => node().prop_map(|node| command::Refresh { node }.into()),
         1 => (node(), any::<bool>()).prop_map(|(node, some)| {
             let interval = some.then_some(SECOND * 2);
-            Command::SetHeartbeat { node, interval }
+            command::SetHeartbeat { node, interval }.into()
         }),
         1 => (node(), 0u8..3).prop_map(|(node, value)| {
             let set = Labels::from([("at".to_owned(), value.to_string())]);
-            Command::Label { node, set, remove: Vec::new() }
+            command::Label { node, set, remove: Vec::new() }.into()
         }),
-        1 => node().prop_map(|node| Command::Drain { node, deadline: None, keep_daemons: false, plan: false }),
+        1 => node().prop_map(|node| command::Drain { node, deadline: None, keep_daemons: false, plan: false }.into()),
         1 => (node(), any::<bool>()).prop_map(|(node, revoke)| {
             let reason = String::new();
-            if revoke { Command::Revoke { node, reason } } else { Command::Admit { node } }
+            if revoke { command::Revoke { node, reason }.into() } else { command::Admit { node }.into() }
         }),
-        1 => node().prop_map(|node| Command::Forget { node, plan: false, reason: String::new() }),
-        1 => Just(Command::Rebalance { plan: false }),
-        1 => Just(Command::SetPolicy(PolicyChange { heal: Some(Mode::Advise), ..PolicyChange::default() })),
+        1 => node().prop_map(|node| command::Forget { node, plan: false, reason: String::new() }.into()),
+        1 => Just(command::Rebalance { plan: false }.into()),
+        1 => Just(command::SetPolicy(PolicyChange { heal: Some(Mode::Advise), ..PolicyChange::default() }).into()),
     ]
 }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::rig::{Rig, hello};
 use crate::{
-    engine::{Command, Input, RequestId},
+    command,
+    engine::{Input, RequestId},
     node::{ConnId, Liveness, Node},
 };
 
@@ -91,22 +92,22 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             });
         }
         Step::Refresh { node } => {
-            let command = Command::Refresh {
+            let command = command::Refresh {
                 node: format!("node-{node}"),
             };
             rig.input(Input::Command {
                 request: RequestId(number),
-                command,
+                command: command.into(),
                 by: "test".into(),
             });
         }
         Step::Cordon { node } => {
-            let command = Command::Cordon {
+            let command = command::Cordon {
                 node: format!("node-{node}"),
             };
             rig.input(Input::Command {
                 request: RequestId(number),
-                command,
+                command: command.into(),
                 by: "test".into(),
             });
         }

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     autonomy::{Decision, Kind, Mode, PolicyChange, Why},
-    engine::{Command, WorkloadVerb},
+    command,
+    engine::WorkloadVerb,
     event::{Event, EventBody},
     workload::{AssignmentId, Goal, Phase, Spec},
 };
@@ -99,7 +100,7 @@ fn room_is_asked_for_where_that_is_the_mode_and_made_once_it_is_approved() {
         preempt: Some(Mode::Advise),
         ..PolicyChange::default()
     };
-    site.rig.command(Command::SetPolicy(change)).unwrap();
+    site.rig.command(command::SetPolicy(change)).unwrap();
     site.apply(big("low", 2, 500, 20));
     assert_eq!(site.running("low"), 2);
     site.apply(big("high", 1, 500, 50));
@@ -112,7 +113,7 @@ fn room_is_asked_for_where_that_is_the_mode_and_made_once_it_is_approved() {
         .collect();
     assert_eq!(asked.len(), 1, "it is asked once");
     let (id, approve) = (asked[0], true);
-    site.rig.command(Command::Decide { id, approve }).unwrap();
+    site.rig.command(command::Decide { id, approve }).unwrap();
     assert_eq!((site.running("high"), site.running("low")), (1, 1));
 }
 

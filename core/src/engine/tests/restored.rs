@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
-    engine::{Answer, Changed, Command, Input, Message, Refusal, WorkloadCommand, WorkloadVerb},
+    engine::{ChangeWorkload, Changed, Input, Message, Refusal, WorkloadVerb},
     id::Uuid,
     node::{ConnId, NodeRecord},
     placement::Score,
@@ -193,17 +193,14 @@ impl Site {
 
     fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
         let at = None;
-        let command = Command::Workload(Box::new(WorkloadCommand {
+        let command = ChangeWorkload {
             plan,
             at,
             verb,
             keep_replicas: false,
             force: false,
-        }));
-        match self.rig.command(command)? {
-            Answer::Workloads(mut changes) => Ok(changes.remove(0)),
-            other => panic!("{other:?}"),
-        }
+        };
+        self.rig.command(command).map(|changed| *changed)
     }
 
     fn apply(&mut self, spec: &Arc<Spec>, plan: bool) -> Changed {

@@ -4,9 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     coherence::{NodeRow, Snapshot},
+    command::{Asked, Command},
     engine::{
-        Answer, Command, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason,
-        RequestId, Welcome,
+        Answer, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason, RequestId,
+        Welcome,
     },
     event::Event,
     id::{NodeId, Uuid},
@@ -264,7 +265,12 @@ impl Rig {
         }
     }
 
-    pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+    pub(super) fn command<C: Command>(&mut self, command: C) -> Result<C::Reply, Refusal> {
+        let answer = self.ask(command.into())?;
+        Ok(C::Reply::try_from(answer).expect("the reply of this command"))
+    }
+
+    pub(super) fn ask(&mut self, command: Asked) -> Result<Answer, Refusal> {
         let request = RequestId(self.answers.len() as u64 + 1_000);
         let beside = command
             .is_plan()

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     coherence::NodeRow,
+    command::{self, Asked},
     ctx::outbox::MAX_AWAITED,
-    engine::{Command, Input},
+    engine::Input,
     node::{Admission, ConnId, Eligibility, Labels, Liveness},
 };
 
@@ -58,12 +59,12 @@ fn who_is_answered_reads_what_the_command_changed() {
     rig.join(2, 2);
     rig.pass(SOON);
     let (before, other) = (rig.snapshots.len(), seen(&rig, 2));
-    rig.command(Command::Cordon { node: node() }).unwrap();
+    rig.command(command::Cordon { node: node() }).unwrap();
     assert_eq!(seen(&rig, 1).record.eligibility, Eligibility::Cordoned);
-    rig.command(Command::Uncordon { node: node() }).unwrap();
+    rig.command(command::Uncordon { node: node() }).unwrap();
     assert_eq!(seen(&rig, 1).record.eligibility, Eligibility::Eligible);
     let (set, remove) = (Labels::from([("disk".to_owned(), "ssd".to_owned())]), Vec::new());
-    rig.command(Command::Label {
+    rig.command(command::Label {
         node: node(),
         set,
         remove,
@@ -71,10 +72,10 @@ fn who_is_answered_reads_what_the_command_changed() {
     .unwrap();
     assert_eq!(seen(&rig, 1).record.labels()["disk"], "ssd");
     let interval = Some(SECOND * 9);
-    rig.command(Command::SetHeartbeat { node: node(), interval }).unwrap();
+    rig.command(command::SetHeartbeat { node: node(), interval }).unwrap();
     assert_eq!(seen(&rig, 1).record.heartbeat, interval);
     let (deadline, plan) = (None, true);
-    rig.command(Command::Drain {
+    rig.command(command::Drain {
         keep_daemons: false,
         node: node(),
         deadline,
@@ -87,7 +88,7 @@ fn who_is_answered_reads_what_the_command_changed() {
         "a plan changes nothing"
     );
     let plan = false;
-    rig.command(Command::Drain {
+    rig.command(command::Drain {
         keep_daemons: false,
         node: node(),
         deadline,
@@ -96,7 +97,7 @@ fn who_is_answered_reads_what_the_command_changed() {
     .unwrap();
     assert_eq!(seen(&rig, 1).record.eligibility, Eligibility::Draining);
     let reason = String::new();
-    rig.command(Command::Revoke {
+    rig.command(command::Revoke {
         node: node(),
         reason: reason.clone(),
     })
@@ -106,7 +107,7 @@ fn who_is_answered_reads_what_the_command_changed() {
         (revoked.record.admission, revoked.state.liveness),
         (Admission::Revoked, Liveness::Left)
     );
-    rig.command(Command::Admit { node: node() }).unwrap();
+    rig.command(command::Admit { node: node() }).unwrap();
     assert_eq!(seen(&rig, 1).record.admission, Admission::Admitted);
     assert_eq!(rig.snapshots.len(), before, "no cycle passed");
     assert!(
@@ -114,7 +115,7 @@ fn who_is_answered_reads_what_the_command_changed() {
         "another node's row is not made anew"
     );
     rig.beat_for(&[2], SECOND * 180);
-    rig.command(Command::Forget {
+    rig.command(command::Forget {
         node: node(),
         plan: false,
         reason,
@@ -231,15 +232,15 @@ proptest! {
         let mut conn = 100;
         for (number, step) in steps {
             let node = format!("node-{number}");
-            let command = match step {
-                0 => Command::Cordon { node },
-                1 => Command::Uncordon { node },
-                2 => Command::Drain { node, deadline: None, keep_daemons: false, plan: false },
-                3 => Command::Revoke { node, reason: String::new() },
-                4 => Command::Admit { node },
+            let command: Asked = match step {
+                0 => command::Cordon { node }.into(),
+                1 => command::Uncordon { node }.into(),
+                2 => command::Drain { node, deadline: None, keep_daemons: false, plan: false }.into(),
+                3 => command::Revoke { node, reason: String::new() }.into(),
+                4 => command::Admit { node }.into(),
                 5 => {
                     let set = Labels::from([("step".to_owned(), number.to_string())]);
-                    Command::Label { node, set, remove: Vec::new() }
+                    command::Label { node, set, remove: Vec::new() }.into()
                 }
                 6 => {
                     conn += 1;
@@ -251,7 +252,7 @@ proptest! {
                     continue;
                 }
             };
-            rig.command(command).unwrap();
+            rig.ask(command).unwrap();
             assert_true(&rig);
         }
         rig.pass(SOON);

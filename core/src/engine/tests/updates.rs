@@ -8,7 +8,8 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    engine::{Answer, Command, Input, Refusal, WorkloadCommand, WorkloadVerb},
+    command,
+    engine::{ChangeWorkload, Input, Refusal, WorkloadVerb},
     mesh::Sight,
     node::{ConnId, Liveness},
     workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Exit, Goal, Kind, Operator, Phase, Spec, Status},
@@ -98,7 +99,7 @@ impl Site {
 
 fn cordon(site: &mut Site, node: &str) {
     let node = node.to_owned();
-    site.rig.command(Command::Cordon { node }).unwrap();
+    site.rig.command(command::Cordon { node }).unwrap();
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn a_daemon_is_not_stopped_on_a_node_that_takes_no_successor() {
     assert_eq!(site.running("collector"), 3);
     assert_eq!(site.revisions("collector"), [1, 2, 2]);
     let node = "node-2".to_owned();
-    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.rig.command(command::Uncordon { node }).unwrap();
     site.pass(SECOND * 20);
     assert_eq!(site.revisions("collector"), [2, 2, 2]);
 }
@@ -234,7 +235,7 @@ fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
     let node = format!("node-{}", old.record.node.0[0]);
     let (deadline, plan) = (None, false);
     site.rig
-        .command(Command::Drain {
+        .command(command::Drain {
             node,
             deadline,
             keep_daemons: false,
@@ -527,17 +528,14 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
     assert_eq!(scaled.replicas_before, Some(4));
     site.pass(SECOND * 5);
     let apply = |site: &mut Site, keep_replicas, plan| {
-        let command = Command::Workload(Box::new(WorkloadCommand {
+        let command = ChangeWorkload {
             plan,
             at: None,
             keep_replicas,
             force: false,
             verb: WorkloadVerb::Apply(Arc::new(web("1"))),
-        }));
-        match site.rig.command(command).unwrap() {
-            Answer::Workloads(mut changed) => changed.remove(0),
-            other => panic!("{other:?}"),
-        }
+        };
+        *site.rig.command(command).unwrap()
     };
     let kept = apply(&mut site, true, false);
     assert_eq!((kept.changed, kept.replicas_before), (false, None));
@@ -545,13 +543,13 @@ fn a_declaration_may_leave_the_number_of_instances_as_it_is() {
     // Six instances of a kind limited to one.
     let mut alone = web("1");
     (alone.singleton, alone.kind) = (true, Kind::Service { replicas: 1 });
-    let refused = site.rig.command(Command::Workload(Box::new(WorkloadCommand {
+    let refused = site.rig.command(ChangeWorkload {
         plan: false,
         at: None,
         keep_replicas: true,
         force: false,
         verb: WorkloadVerb::Apply(Arc::new(alone)),
-    })));
+    });
     let field = "replicas";
     assert!(
         matches!(refused, Err(Refusal::Invalid { field: named, .. }) if named == field),
@@ -624,20 +622,15 @@ fn a_drain_may_leave_daemons_where_they_are() {
         site.apply(edge);
         site.pass(SECOND * 10);
         let before = site.ids("edge");
-        let drain = |plan| Command::Drain {
+        let drain = |plan| command::Drain {
             node: "node-1".to_owned(),
             deadline: Some(SECOND * 20),
             keep_daemons,
             plan,
         };
-        let planned = match site.rig.command(drain(true)).unwrap() {
-            Answer::Workloads(changed) => changed
-                .iter()
-                .filter(|change| change.name == "edge")
-                .map(|change| change.stops.len())
-                .sum(),
-            other => panic!("{other:?}"),
-        };
+        let changed = site.rig.command(drain(true)).unwrap();
+        let of_edge = changed.iter().filter(|change| change.name == "edge");
+        let planned = of_edge.map(|change| change.stops.len()).sum();
         site.rig.command(drain(false)).unwrap();
         site.pass(SECOND * 40);
         let here = |row: &&Arc<AssignmentRow>| row.record.node == node_id(1);
@@ -648,7 +641,7 @@ fn a_drain_may_leave_daemons_where_they_are() {
         let records = site.rig.batches.iter().flat_map(|batch| &batch.nodes);
         let kept = records.into_iter().any(|record| record.drain_keeps_daemons);
         site.rig
-            .command(Command::Uncordon {
+            .command(command::Uncordon {
                 node: "node-1".to_owned(),
             })
             .unwrap();

@@ -6,7 +6,8 @@ use rand_pcg::Pcg64Mcg;
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Mode, PolicyChange},
-    engine::{Answer, Changed, Command, Input, Message, Refusal, Work, WorkloadCommand, WorkloadVerb},
+    command,
+    engine::{ChangeWorkload, Changed, Input, Message, Refusal, Work, WorkloadVerb},
     id::NodeId,
     node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
@@ -108,17 +109,14 @@ impl Site {
 
     pub(super) fn change(&mut self, verb: WorkloadVerb, plan: bool) -> Result<Changed, Refusal> {
         let at = None;
-        let command = Command::Workload(Box::new(WorkloadCommand {
+        let command = ChangeWorkload {
             plan,
             at,
             verb,
             keep_replicas: false,
             force: false,
-        }));
-        match self.rig.command(command)? {
-            Answer::Workloads(mut changes) => Ok(changes.remove(0)),
-            other => panic!("{other:?}"),
-        }
+        };
+        self.rig.command(command).map(|changed| *changed)
     }
 
     pub(super) fn apply(&mut self, spec: Spec) -> Changed {
@@ -258,13 +256,14 @@ fn nothing_is_handed_out_before_it_is_durable() {
     for (number, name) in [(1, "web"), (2, "other")] {
         let verb = WorkloadVerb::Apply(Arc::new(service(name, 4)));
         let (plan, at) = (false, None);
-        let command = Command::Workload(Box::new(WorkloadCommand {
+        let change = ChangeWorkload {
             plan,
             at,
             verb,
             keep_replicas: false,
             force: false,
-        }));
+        };
+        let command = change.into();
         let request = crate::engine::RequestId(number);
         let by = "ada".into();
         site.rig.input(Input::Command { request, command, by });
@@ -406,13 +405,13 @@ fn a_change_meant_for_another_revision_is_refused() {
     let command = |at, replicas| {
         let name = "web".to_owned();
         let verb = WorkloadVerb::Scale { name, replicas };
-        Command::Workload(Box::new(WorkloadCommand {
+        ChangeWorkload {
             plan: false,
             at: Some(at),
             keep_replicas: false,
             force: false,
             verb,
-        }))
+        }
     };
     assert!(site.rig.command(command(1, 2)).is_ok());
     let refused = site.rig.command(command(1, 3)).unwrap_err();
@@ -453,7 +452,7 @@ fn modes_are_durable_and_a_decision_is_answered_once() {
         heal: Some(Mode::Observe),
         ..PolicyChange::default()
     };
-    site.rig.command(Command::SetPolicy(change)).unwrap();
+    site.rig.command(command::SetPolicy(change)).unwrap();
     let kept: BTreeSet<&str> = site
         .rig
         .batches
@@ -462,7 +461,7 @@ fn modes_are_durable_and_a_decision_is_answered_once() {
         .map(|policy| policy.heal.name())
         .collect();
     assert_eq!(kept, BTreeSet::from(["observe"]));
-    let refused = site.rig.command(Command::Decide { id: 5, approve: true }).unwrap_err();
+    let refused = site.rig.command(command::Decide { id: 5, approve: true }).unwrap_err();
     assert_eq!(refused.to_string(), "no decision that waits \"5\"");
 }
 
@@ -498,7 +497,7 @@ fn a_drain_that_is_taken_back_leaves_what_is_well() {
     let node = "node-1".to_owned();
     let (deadline, plan) = (None, false);
     site.rig
-        .command(Command::Drain {
+        .command(command::Drain {
             node,
             deadline,
             keep_daemons: false,
@@ -508,7 +507,7 @@ fn a_drain_that_is_taken_back_leaves_what_is_well() {
     site.rig.pass(SECOND / 10);
     assert_eq!(site.rig.view.assignments.len(), 3, "nothing was started in its place");
     let node = "node-1".to_owned();
-    site.rig.command(Command::Uncordon { node }).unwrap();
+    site.rig.command(command::Uncordon { node }).unwrap();
     site.pass(SECOND * 20);
     let wanted = site
         .rig

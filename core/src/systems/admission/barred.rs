@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Admissions;
 use crate::{
     access::{BARRED, Barred},
-    command::Answer,
+    command::{Admit, Command, NodeAdmission},
     ctx::Ctx,
     event::EventBody,
     node::{Admission, NodeRecord},
@@ -43,7 +43,7 @@ impl Admissions {
     }
 
     /// Lifts the revocation of a forgotten node, which may then join again or return and be admitted.
-    pub(crate) fn unbar(&mut self, ctx: &mut Ctx, node: &str, by: &str) -> Option<Answer> {
+    pub(crate) fn unbar(&mut self, ctx: &mut Ctx, node: &str, by: &str) -> Option<NodeAdmission> {
         let unknown = matches!(ctx.registry.resolve(node), Err(NoSuchNode::Unknown(_)));
         let rows = self.access.barred.iter().map(|(id, barred)| (*id, (*id, barred)));
         let found = registry::resolve(node, rows, |(_, barred), text| barred.name == text);
@@ -51,9 +51,9 @@ impl Admissions {
         Arc::make_mut(&mut self.access).barred.remove(&id);
         ctx.outbox.keep_access(&self.access);
         let detail = "its revocation is lifted; the node was forgotten, and is pending when it comes back".to_owned();
-        let (verb, by, summary) = ("admit".to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
+        let (verb, by, summary) = (Admit::VERB.to_owned(), by.to_owned(), format!("admit {node}: {detail}"));
         let event = ctx.record(None, summary, EventBody::Command { verb, detail, by });
-        Some(Answer::Admission {
+        Some(NodeAdmission {
             node: id,
             admission: Admission::Pending,
             changed: true,

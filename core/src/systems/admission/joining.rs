@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Admissions;
 use crate::{
     access::{Denial, Enrolment, TokenProblem},
-    command::{Limit, Refusal},
+    command::{Limit, Refusal, Renew},
     ctx::Ctx,
     id::NodeId,
     integrity::{Digest, ZERO_DIGEST},
@@ -144,13 +144,8 @@ impl Admissions {
     }
 
     /// Renews a node's certificate; the node must be known by this key and not be revoked.
-    pub(crate) fn renew(
-        &mut self,
-        ctx: &mut Ctx,
-        node: NodeId,
-        key: Digest,
-        ca_step: u64,
-    ) -> Result<NodeIndex, Refusal> {
+    pub(crate) fn renew(&mut self, ctx: &mut Ctx, renewal: &Renew) -> Result<NodeIndex, Refusal> {
+        let &Renew { node, key, ca_step } = renewal;
         let denied = |denial| Err(Refusal::Denied(denial));
         let Some(index) = ctx.registry.find(node) else {
             let barred = self.access.is_barred(node, Some(&key));

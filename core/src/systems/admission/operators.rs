@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Admissions, after, noted};
 use crate::{
-    access::{Access, Credential, NoRoom, OPERATORS, OperatorRecord, Role},
-    command::{Answer, Limit, Refusal},
+    access::{Access, NoRoom, OPERATORS, OperatorRecord},
+    command::{Command, CreateOperator, Limit, Noted, Refusal, RevokeOperator},
     ctx::Ctx,
     text::Span,
 };
@@ -14,12 +14,15 @@ impl Admissions {
     pub(crate) fn create_operator(
         &mut self,
         ctx: &mut Ctx,
-        name: String,
-        role: Role,
-        credential: Credential,
-        ttl: Duration,
+        create: CreateOperator,
         by: &str,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Box<OperatorRecord>, Refusal> {
+        let CreateOperator {
+            name,
+            role,
+            credential,
+            ttl,
+        } = create;
         let (wall, lived) = (ctx.wall_now(), ctx.lived());
         let expires = after(wall, ttl)?;
         if self.access.operators.get(&name).is_some_and(|known| known.holds(wall)) {
@@ -40,40 +43,45 @@ impl Admissions {
         access.admit(operator.clone(), lived).map_err(refused)?;
         self.access = Arc::new(access);
         ctx.outbox.keep_access(&self.access);
-        noted(ctx, "operator create", format!("{name}, {}", role.name()), by);
-        Ok(Answer::Operator(Box::new(operator)))
+        noted(ctx, CreateOperator::VERB, format!("{name}, {}", role.name()), by);
+        Ok(Box::new(operator))
     }
 
     /// Revokes an operator, including one without a record, such as an admin created on the coordinator's host. A
     /// recorded operator can always be revoked; a name without a record is refused only at the limit of barred names
     /// ([`NAMES`](crate::access::NAMES)).
-    pub(crate) fn revoke_operator(&mut self, ctx: &mut Ctx, name: String, by: &str) -> Result<Answer, Refusal> {
+    pub(crate) fn revoke_operator(
+        &mut self,
+        ctx: &mut Ctx,
+        name: String,
+        by: &str,
+    ) -> Result<Box<OperatorRecord>, Refusal> {
         let (wall, lived) = (ctx.wall_now(), ctx.lived());
         let mut access = Access::clone(&self.access);
         let operator = access.revoke(&name, wall, lived, by).map_err(refused)?;
         self.access = Arc::new(access);
         ctx.outbox.keep_access(&self.access);
-        noted(ctx, "operator revoke", name, by);
-        Ok(Answer::Operator(Box::new(operator)))
+        noted(ctx, RevokeOperator::VERB, name, by);
+        Ok(Box::new(operator))
     }
 
     /// Records that the CA used for signing from now on is about to be activated.
-    pub(crate) fn authority_activates(&mut self, ctx: &mut Ctx) -> Answer {
+    pub(crate) fn authority_activates(&mut self, ctx: &mut Ctx) -> Noted {
         let lived = ctx.lived();
         Arc::make_mut(&mut self.access).signs_from = Some(lived);
         ctx.outbox.keep_access(&self.access);
-        Answer::Noted
+        Noted
     }
 
     /// Records that only the most recently activated CA is trusted: revocations of certificates issued before it are no
     /// longer needed.
-    pub(crate) fn authority_retired(&mut self, ctx: &mut Ctx) -> Answer {
+    pub(crate) fn authority_retired(&mut self, ctx: &mut Ctx) -> Noted {
         let lived = ctx.lived();
         let access = Arc::make_mut(&mut self.access);
         access.trusted_from = access.signs_from;
         access.drop_free_names(lived);
         ctx.outbox.keep_access(&self.access);
-        Answer::Noted
+        Noted
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Admissions, after, noted};
 use crate::{
     access::{TOKENS, TOKENS_KEPT, TokenRecord, USES},
-    command::{Answer, Limit, Refusal},
+    command::{Command, CreateToken, DeleteToken, Limit, Refusal},
     ctx::Ctx,
     text::count,
 };
@@ -17,7 +17,7 @@ impl Admissions {
         token: TokenRecord,
         ttl: Duration,
         by: &str,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Box<TokenRecord>, Refusal> {
         let wall = ctx.wall_now();
         let expires = after(wall, ttl)?;
         if !(1..=USES).contains(&token.uses_left) {
@@ -43,21 +43,21 @@ impl Admissions {
         ctx.outbox.keep_access(&self.access);
         noted(
             ctx,
-            "token create",
+            CreateToken::VERB,
             format!("join token {}, {}", token.id, count(token.uses_left, "use")),
             by,
         );
-        Ok(Answer::Token(Box::new(token)))
+        Ok(Box::new(token))
     }
 
-    pub(crate) fn delete_token(&mut self, ctx: &mut Ctx, id: &str, by: &str) -> Result<Answer, Refusal> {
+    pub(crate) fn delete_token(&mut self, ctx: &mut Ctx, id: &str, by: &str) -> Result<Box<TokenRecord>, Refusal> {
         let removed = Arc::make_mut(&mut self.access).tokens.remove(id);
         let token = removed.ok_or_else(|| Refusal::Unknown {
             what: "join token",
             name: id.to_owned(),
         })?;
         ctx.outbox.keep_access(&self.access);
-        noted(ctx, "token delete", format!("join token {id}"), by);
-        Ok(Answer::Token(Box::new(token)))
+        noted(ctx, DeleteToken::VERB, format!("join token {id}"), by);
+        Ok(Box::new(token))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::Autonomy;
 use crate::{
     autonomy::{Decision, Mode, Outcome, Policy, PolicyChange, Why},
-    command::Refusal,
+    command::{Command, Refusal, SetPolicy},
     ctx::Ctx,
     event::EventBody,
     time::Time,
@@ -153,7 +153,7 @@ impl Autonomy {
             policy.preempt.name()
         );
         let summary = format!("autonomy: {detail}");
-        let (verb, by) = ("autonomy".to_owned(), by.to_owned());
+        let (verb, by) = (SetPolicy::VERB.to_owned(), by.to_owned());
         let event = ctx.record(None, summary, EventBody::Command { verb, detail, by });
         (policy, event)
     }

@@ -8,9 +8,9 @@ use std::{
 
 use super::{Work, parcels::Parcels};
 use crate::{
-    command::RequestId,
     ctx::Ctx,
     ctx::alarm::Timer,
+    effect::RequestId,
     limits,
     node::NodeIndex,
     protocol::Message,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Work;
 use crate::{
-    command::{Answer, Limit, Refusal, RequestId},
+    command::{Answer, Limit, ReadLog, Refusal},
     ctx::Ctx,
     ctx::alarm::Timer,
-    effect::Effect,
+    effect::{Effect, RequestId},
     node::NodeIndex,
     protocol::Message,
     text::Quoted,
@@ -20,17 +20,11 @@ const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Work {
     /// Requests a part of an instance's log from its agent.
-    pub(crate) fn read_log(
-        &mut self,
-        ctx: &mut Ctx,
-        request: RequestId,
-        assignment: &str,
-        (stream, from, within): (log::Stream, log::From, bool),
-    ) -> Result<(), Refusal> {
+    pub(crate) fn read_log(&mut self, ctx: &mut Ctx, request: RequestId, wanted: &ReadLog) -> Result<(), Refusal> {
         let view = self.table.view();
-        let row = view.assignment(assignment).ok_or_else(|| Refusal::Unknown {
+        let row = view.assignment(&wanted.assignment).ok_or_else(|| Refusal::Unknown {
             what: "assignment",
-            name: assignment.to_owned(),
+            name: wanted.assignment.clone(),
         })?;
         let id = row.record.id;
         let index = ctx.registry.find(row.record.node);
@@ -54,9 +48,9 @@ impl Work {
         let wanted = log::Request {
             number,
             id,
-            stream,
-            from,
-            within,
+            stream: wanted.stream,
+            from: wanted.from,
+            within: wanted.within,
         };
         ctx.send(conn, Message::ReadLog(wanted));
         Ok(())
@@ -84,7 +78,7 @@ impl Work {
             return;
         };
         let answer = match chunk.error.is_empty() || chunk.none_before {
-            true => Ok(Answer::Log(chunk)),
+            true => Ok(Answer::ReadLog(chunk)),
             false => Err(Refusal::Log(chunk.error)),
         };
         ctx.outbox.push(Effect::Reply { request, answer });
