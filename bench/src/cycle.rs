@@ -13,7 +13,7 @@ use wyneos::{
 };
 use wyneos_core::{
     coherence::Snapshot,
-    coordinator::{Config, Coordinator, Effect, Heartbeat, Input, Message, ProbePlan, Published},
+    coordinator::{Config, Coordinator, Effect, FromAgent, Heartbeat, Input, Message, ProbePlan, Published},
     id::{NodeId, Uuid},
     integrity::Sealer,
     mesh::{LinkReport, LinkState},
@@ -199,7 +199,7 @@ impl Bench {
             let conn = ConnId(number + 1);
             let hello = Box::new(hello);
             let origin = Origin::default();
-            self.handle(Input::Hello { conn, hello, origin });
+            self.handle(Input::Opened { conn, hello, origin });
         }
         Ok(())
     }
@@ -229,7 +229,8 @@ impl Bench {
         let region = Region::new(crate::ALLOCATOR);
         let ((), millis) = timed(|| {
             for (conn, heartbeat) in round {
-                self.core.handle(self.now, Input::Heartbeat { conn, heartbeat });
+                self.core
+                    .handle(self.now, Input::FromAgent(conn, FromAgent::Heartbeat(heartbeat)));
             }
         });
         let allocations = region.change().allocations + region.change().reallocations;

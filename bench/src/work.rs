@@ -9,7 +9,8 @@ use std::{
 use wyneos_core::{
     command::WhatIf,
     coordinator::{
-        Answer, Asked, ChangeWorkload, Config, Coordinator, Effect, Input, Published, RequestId, WorkloadVerb,
+        Answer, Asked, ChangeWorkload, Config, Coordinator, Effect, FromAgent, Input, Published, RequestId,
+        WorkloadVerb,
     },
     id::Uuid,
     integrity::Sealer,
@@ -63,9 +64,9 @@ impl Bench {
             hello.facts.labels = Labels::from([("zone".to_owned(), format!("zone-{}", number % ZONES))]);
             let (conn, hello) = (ConnId(number), Box::new(hello));
             let origin = Origin::default();
-            bench.input(Input::Hello { conn, hello, origin });
+            bench.input(Input::Opened { conn, hello, origin });
             let (instances, all) = (Vec::new(), true);
-            bench.input(Input::Instances { conn, instances, all });
+            bench.input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
         }
         Ok(bench)
     }

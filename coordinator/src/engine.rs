@@ -13,7 +13,9 @@ use tokio::{
 };
 use wyneos::{encoded::Encoded, v1};
 use wyneos_core::{
-    coordinator::{Answer, Asked, Coordinator, Effect, Input, Message, Planner, Refusal, Refused, RequestId},
+    coordinator::{
+        Answer, Asked, Coordinator, Effect, FromAgent, Input, Message, Planner, Refusal, Refused, RequestId,
+    },
     node::ConnId,
     time::Time,
 };
@@ -204,7 +206,7 @@ impl Engine {
                 if let Input::Closed { conn, .. } = &input {
                     self.conns.remove(conn);
                 }
-                if let Input::Heartbeat { .. } = &input {
+                if let Input::FromAgent(_, FromAgent::Heartbeat(_)) = &input {
                     self.metrics.heartbeats.inc();
                 }
                 self.core.handle(now, input);

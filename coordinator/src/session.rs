@@ -23,7 +23,7 @@ use tokio_util::sync::PollSender;
 use tonic::{Code, Status, Streaming};
 use wyneos::{client, convert, encoded::Encoded, v1};
 use wyneos_core::{
-    coordinator::{Input, Message, RefusalReason, Refused},
+    coordinator::{FromAgent, Input, Message, RefusalReason, Refused},
     node::{ConnId, Origin},
     text::{SENTENCE, shortened},
 };
@@ -175,7 +175,7 @@ impl SessionStream {
         self.patience = None;
         self.taken += 1;
         let input = convert::session_input(conn, &self.origin, request);
-        if let Ok(Input::Heartbeat { heartbeat, .. }) = &input {
+        if let Ok(Input::FromAgent(_, FromAgent::Heartbeat(heartbeat))) = &input {
             self.heard = heartbeat.sequence;
         }
         match input {

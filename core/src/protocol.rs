@@ -15,11 +15,11 @@ use crate::{
 
 /// From the agent to the coordinator.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Report {
+pub enum FromAgent {
     /// Opens the session.
     Hello(Box<Hello>),
     /// Proof of life.
-    Heartbeat(Box<Heartbeat>),
+    Heartbeat(Heartbeat),
     /// How a directive fares.
     Directive {
         /// The directive.
@@ -40,7 +40,7 @@ pub enum Report {
         observations: Vec<(NodeId, Observation)>,
         /// How the agent itself is, when that changed.
         health: Option<Health>,
-        /// By this agent's monotonic clock, milliseconds.
+        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
         sent_millis: u64,
     },
     /// A node asks for its standing by way of this agent.
@@ -49,7 +49,7 @@ pub enum Report {
         number: u64,
         /// What is asked.
         question: Box<Question>,
-        /// By this agent's monotonic clock, milliseconds.
+        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
         sent_millis: u64,
     },
     /// Peers whose beacons come (true), or no longer come.
@@ -61,8 +61,13 @@ pub enum Report {
         /// With these, all were told.
         all: bool,
     },
-    /// What an instance is for, as the coordinator asked.
-    Described(Box<Assigned>),
+    /// What instances are for, as [`Work::describe`] asked.
+    Described {
+        /// What the agent was told to run.
+        instances: Vec<Assigned>,
+        /// Instances whose declarations cannot be accepted, and the reasons. Never sent.
+        refused: Vec<(AssignmentId, String)>,
+    },
     /// What an instance wrote.
     Log(log::Chunk),
 }

@@ -15,7 +15,7 @@ use prost::Message as _;
 use rand::RngExt;
 use wyneos::v1;
 use wyneos_core::{
-    agent::{Agent, Config, Input, Report},
+    agent::{Agent, Config, FromAgent, Input},
     id::NodeId,
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
@@ -233,7 +233,7 @@ impl Machines {
             .take(REPORTS)
             .map(|peer| (id_of(peer), observation))
             .collect();
-        let report = Report::Evidence {
+        let report = FromAgent::Evidence {
             observations,
             health: None,
             sent_millis: 0,

@@ -1,7 +1,7 @@
 //! Messages of agents to the coordinator.
 
 use wyneos_core::{
-    agent::Report,
+    agent::FromAgent,
     behaviour::State,
     coordinator::{Heartbeat, Input},
     id::{ClusterId, NodeId},
@@ -84,70 +84,75 @@ pub(super) fn no_such_value(field: &str, value: i32) -> ConvertError {
 /// Converts a message of an agent at `origin` to an input. A message without content (of a kind added by a newer agent)
 /// is an error.
 pub fn session_input(conn: ConnId, origin: &Origin, request: v1::SessionRequest) -> Result<Input, ConvertError> {
-    match check::require("message", request.message)? {
-        session_request::Message::Hello(hello) => {
-            let hello = Box::new(Hello::try_from(hello).map_err(|error| error.within("hello"))?);
-            let origin = origin.clone();
-            Ok(Input::Hello { conn, hello, origin })
-        }
-        session_request::Message::Heartbeat(heartbeat) => {
-            let heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| error.within("heartbeat"))?;
-            Ok(Input::Heartbeat { conn, heartbeat })
-        }
-        session_request::Message::Directive(update) => {
-            let state = update
-                .state()
-                .try_into()
-                .map_err(|_| no_such_value("directive.state", update.state))?;
-            let detail = check::text("directive.detail", update.detail, 1024)?;
-            Ok(Input::DirectiveUpdate {
-                conn,
-                id: update.id,
-                state,
-                detail,
-            })
-        }
-        session_request::Message::Goodbye(goodbye) => Ok(Input::Goodbye {
+    Ok(match FromAgent::try_from(request)? {
+        FromAgent::Hello(hello) => Input::Opened {
             conn,
-            reason: check::text("goodbye.reason", goodbye.reason, 256)?,
-        }),
-        session_request::Message::Sightings(sightings) => Ok(Input::Evidence {
-            conn,
-            observations: observations_in("sightings.observations", sightings.observations)?,
-            health: sightings.health.map(|health| Health {
-                strained: health.strained,
-                disk_stalled: health.disk_stalled,
+            hello,
+            origin: origin.clone(),
+        },
+        said => Input::FromAgent(conn, said),
+    })
+}
+
+impl TryFrom<v1::SessionRequest> for FromAgent {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::SessionRequest) -> Result<FromAgent, ConvertError> {
+        match check::require("message", request.message)? {
+            session_request::Message::Hello(hello) => {
+                let hello = Box::new(Hello::try_from(hello).map_err(|error| error.within("hello"))?);
+                Ok(FromAgent::Hello(hello))
+            }
+            session_request::Message::Heartbeat(heartbeat) => {
+                let heartbeat = Heartbeat::try_from(heartbeat).map_err(|error| error.within("heartbeat"))?;
+                Ok(FromAgent::Heartbeat(heartbeat))
+            }
+            session_request::Message::Directive(update) => {
+                let state = update
+                    .state()
+                    .try_into()
+                    .map_err(|_| no_such_value("directive.state", update.state))?;
+                let detail = check::text("directive.detail", update.detail, 1024)?;
+                Ok(FromAgent::Directive {
+                    id: update.id,
+                    state,
+                    detail,
+                })
+            }
+            session_request::Message::Goodbye(goodbye) => Ok(FromAgent::Goodbye {
+                reason: check::text("goodbye.reason", goodbye.reason, 256)?,
             }),
-            sent_millis: sightings.sent_millis,
-        }),
-        session_request::Message::Instances(report) => instances_in(conn, report),
-        session_request::Message::Described(described) => described_in(conn, described),
-        session_request::Message::Log(chunk) => Ok(Input::Log {
-            conn,
-            chunk: chunk_in(chunk)?,
-        }),
-        session_request::Message::Question(question) => Ok(Input::Question {
-            conn,
-            number: question.number,
-            question: Box::new(Question {
-                asker: check::uuid("question.asker_id", &question.asker_id)?,
-                incarnation: question.incarnation,
-                path: path_in("question.path_ids", &question.path_ids)?,
-                observations: observations_in("question.observations", question.observations)?,
+            session_request::Message::Sightings(sightings) => Ok(FromAgent::Evidence {
+                observations: observations_in("sightings.observations", sightings.observations)?,
+                health: sightings.health.map(|health| Health {
+                    strained: health.strained,
+                    disk_stalled: health.disk_stalled,
+                }),
+                sent_millis: sightings.sent_millis,
             }),
-            sent_millis: question.sent_millis,
-        }),
-        session_request::Message::Arrivals(arrivals) => {
-            check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
-            let read = |(at, arrival): (usize, v1::Arrival)| {
-                let sender = check::uuid(&format!("arrivals.arrivals[{at}].sender_id"), &arrival.sender_id)?;
-                Ok((sender, arrival.arrives))
-            };
-            let arrivals = arrivals.arrivals.into_iter().enumerate().map(read);
-            Ok(Input::Arrivals {
-                conn,
-                arrivals: arrivals.collect::<Result<_, ConvertError>>()?,
-            })
+            session_request::Message::Instances(report) => instances_in(report),
+            session_request::Message::Described(described) => described_in(described),
+            session_request::Message::Log(chunk) => Ok(FromAgent::Log(chunk_in(chunk)?)),
+            session_request::Message::Question(question) => Ok(FromAgent::Question {
+                number: question.number,
+                question: Box::new(Question {
+                    asker: check::uuid("question.asker_id", &question.asker_id)?,
+                    incarnation: question.incarnation,
+                    path: path_in("question.path_ids", &question.path_ids)?,
+                    observations: observations_in("question.observations", question.observations)?,
+                }),
+                sent_millis: question.sent_millis,
+            }),
+            session_request::Message::Arrivals(arrivals) => {
+                check::at_most("arrivals.arrivals", arrivals.arrivals.len(), REPORTS)?;
+                let read = |(at, arrival): (usize, v1::Arrival)| {
+                    let sender = check::uuid(&format!("arrivals.arrivals[{at}].sender_id"), &arrival.sender_id)?;
+                    Ok((sender, arrival.arrives))
+                };
+                let arrivals = arrivals.arrivals.into_iter().enumerate().map(read);
+                let arrivals = arrivals.collect::<Result<_, ConvertError>>()?;
+                Ok(FromAgent::Arrivals(arrivals))
+            }
         }
     }
 }
@@ -367,17 +372,17 @@ fn observation_out((subject, observation): (NodeId, Observation)) -> v1::Observa
     }
 }
 
-impl From<Report> for v1::SessionRequest {
-    fn from(report: Report) -> v1::SessionRequest {
+impl From<FromAgent> for v1::SessionRequest {
+    fn from(report: FromAgent) -> v1::SessionRequest {
         let message = match report {
-            Report::Hello(hello) => session_request::Message::Hello((*hello).into()),
-            Report::Heartbeat(heartbeat) => session_request::Message::Heartbeat((*heartbeat).into()),
-            Report::Directive { id, state, detail } => session_request::Message::Directive(v1::DirectiveUpdate {
+            FromAgent::Hello(hello) => session_request::Message::Hello((*hello).into()),
+            FromAgent::Heartbeat(heartbeat) => session_request::Message::Heartbeat(heartbeat.into()),
+            FromAgent::Directive { id, state, detail } => session_request::Message::Directive(v1::DirectiveUpdate {
                 id,
                 state: v1::DirectiveState::from(state).into(),
                 detail,
             }),
-            Report::Evidence {
+            FromAgent::Evidence {
                 observations,
                 health,
                 sent_millis,
@@ -389,7 +394,7 @@ impl From<Report> for v1::SessionRequest {
                 }),
                 sent_millis,
             }),
-            Report::Arrivals(arrivals) => {
+            FromAgent::Arrivals(arrivals) => {
                 let arrivals = arrivals.into_iter().map(|(sender, arrives)| v1::Arrival {
                     sender_id: sender.to_string(),
                     arrives,
@@ -397,7 +402,7 @@ impl From<Report> for v1::SessionRequest {
                 let arrivals = arrivals.collect();
                 session_request::Message::Arrivals(v1::Arrivals { arrivals })
             }
-            Report::Question {
+            FromAgent::Question {
                 number,
                 question,
                 sent_millis,
@@ -409,10 +414,12 @@ impl From<Report> for v1::SessionRequest {
                 observations: question.observations.into_iter().map(observation_out).collect(),
                 sent_millis,
             }),
-            Report::Instances { instances, all } => session_request::Message::Instances(instances_out(instances, all)),
-            Report::Described(assigned) => session_request::Message::Described(described_out(*assigned)),
-            Report::Log(chunk) => session_request::Message::Log(chunk_out(chunk)),
-            Report::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
+            FromAgent::Instances { instances, all } => {
+                session_request::Message::Instances(instances_out(instances, all))
+            }
+            FromAgent::Described { instances, .. } => session_request::Message::Described(described_out(instances)),
+            FromAgent::Log(chunk) => session_request::Message::Log(chunk_out(chunk)),
+            FromAgent::Goodbye { reason } => session_request::Message::Goodbye(v1::Goodbye { reason }),
         };
         v1::SessionRequest { message: Some(message) }
     }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use wyneos_core::{
-    coordinator::{Changed, Input, PlannedStart, PlannedStop, Work},
+    coordinator::{Changed, FromAgent, PlannedStart, PlannedStop, Work},
     id::NodeId,
-    node::ConnId,
     placement::Waiting,
     text::{SENTENCE, is_hidden, shortened},
     workload::{
@@ -135,7 +134,7 @@ fn status_in(field: &str, status: v1::InstanceStatus) -> Result<Status, ConvertE
     })
 }
 
-pub(super) fn instances_in(conn: ConnId, report: v1::InstanceReport) -> Result<Input, ConvertError> {
+pub(super) fn instances_in(report: v1::InstanceReport) -> Result<FromAgent, ConvertError> {
     check::at_most("instances.instances", report.instances.len(), INSTANCES)?;
     let read = |(at, state): (usize, v1::InstanceState)| {
         let field = format!("instances.instances[{at}].status");
@@ -143,8 +142,7 @@ pub(super) fn instances_in(conn: ConnId, report: v1::InstanceReport) -> Result<I
         Ok((AssignmentId(state.id), status_in(&field, status)?))
     };
     let instances = report.instances.into_iter().enumerate().map(read);
-    Ok(Input::Instances {
-        conn,
+    Ok(FromAgent::Instances {
         instances: instances.collect::<Result<_, ConvertError>>()?,
         all: report.all,
     })
@@ -218,20 +216,15 @@ fn assigned_in(field: &str, assigned: v1::AssignedInstance) -> Result<Assigned, 
     })
 }
 
-pub(super) fn described_out(assigned: Assigned) -> v1::InstanceDescription {
-    v1::InstanceDescription {
-        instances: vec![assigned_out(assigned)],
-    }
+pub(super) fn described_out(instances: Vec<Assigned>) -> v1::InstanceDescription {
+    let instances = instances.into_iter().map(assigned_out).collect();
+    v1::InstanceDescription { instances }
 }
 
-pub(super) fn described_in(conn: ConnId, described: v1::InstanceDescription) -> Result<Input, ConvertError> {
+pub(super) fn described_in(described: v1::InstanceDescription) -> Result<FromAgent, ConvertError> {
     check::at_most("described.instances", described.instances.len(), DESCRIBED)?;
     let (instances, refused) = accepted("described.instances", described.instances);
-    Ok(Input::Described {
-        conn,
-        instances,
-        refused,
-    })
+    Ok(FromAgent::Described { instances, refused })
 }
 
 /// Converts assignments; returns the accepted ones and the reasons against the others, so that one of an earlier

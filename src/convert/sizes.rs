@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use proptest::prelude::*;
 use prost::Message as _;
 use wyneos_core::{
-    agent::Report,
+    agent::FromAgent,
     coordinator::{Message, Work},
     limits::{AGENT_MESSAGE, DECLARATION, NODE_MESSAGE, REQUEST},
     time::WallTime,
@@ -213,7 +213,7 @@ proptest! {
         let apply = v1::ApplyWorkloadRequest { spec: Some(wire), revision: Some(u64::MAX), keep_replicas: false, force: true };
         prop_assert!(apply.encoded_len() <= REQUEST);
         let assigned = assigned(spec);
-        let told = v1::SessionRequest::from(Report::Described(Box::new(assigned.clone())));
+        let told = v1::SessionRequest::from(FromAgent::Described { instances: vec![assigned.clone()], refused: Vec::new() });
         prop_assert!(told.encoded_len() <= AGENT_MESSAGE, "{} bytes from the agent", told.encoded_len());
         let work = Work { repeated: vec![assigned.id], assign: vec![assigned], ..Work::default() };
         let order = v1::SessionResponse::from(Message::Work(Box::new(work)));
@@ -225,7 +225,7 @@ proptest! {
         let status = status(detail, ports);
         let report = |many: usize| {
             let instances = vec![(AssignmentId(u64::MAX), status.clone()); many];
-            v1::SessionRequest::from(Report::Instances { instances, all: true }).encoded_len()
+            v1::SessionRequest::from(FromAgent::Instances { instances, all: true }).encoded_len()
         };
         prop_assert!(report(1) <= status.size() + 16);
         prop_assert!(report(64) <= AGENT_MESSAGE);
@@ -247,6 +247,6 @@ fn the_largest_chunk_of_a_log_fits() {
         error: "x".repeat(5_000),
         none_before: true,
     };
-    let length = v1::SessionRequest::from(Report::Log(chunk)).encoded_len();
+    let length = v1::SessionRequest::from(FromAgent::Log(chunk)).encoded_len();
     assert!(length <= AGENT_MESSAGE, "{length}");
 }

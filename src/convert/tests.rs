@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use prost::Message as _;
 use wyneos_core::{
-    agent::Report,
+    agent::FromAgent,
     coordinator::{Heartbeat, Input, Message},
     mesh::{LinkFailure, LinkReport, LinkState},
     node::{Attributes, CONTAINMENT_REASON, ConnId, NOT_CONTAINED, Origin, PID_NAMESPACE},
@@ -73,7 +73,7 @@ fn input(message: session_request::Message) -> Result<Input, ConvertError> {
 
 #[test]
 fn a_good_hello_is_taken_and_unknown_channels_are_passed_over() {
-    let Ok(Input::Hello { hello, .. }) = input(session_request::Message::Hello(hello())) else {
+    let Ok(Input::Opened { hello, .. }) = input(session_request::Message::Hello(hello())) else {
         panic!("refused")
     };
     assert_eq!(hello.channels, [Some(Channel::CpuUsed), None]);
@@ -89,7 +89,7 @@ fn an_agent_that_does_not_tell_its_containment_is_taken() {
     let mut older = hello();
     attributes(&mut older).containment.clear();
     attributes(&mut older).containment_reason.clear();
-    let Ok(Input::Hello { hello, .. }) = input(session_request::Message::Hello(older)) else {
+    let Ok(Input::Opened { hello, .. }) = input(session_request::Message::Hello(older)) else {
         panic!("refused")
     };
     assert_eq!(hello.facts.attributes.containment, "");
@@ -258,9 +258,9 @@ proptest! {
         };
         let links = vec![("01020304-0506-0708-090a-0b0c0d0e0f10".parse().unwrap(), report)];
         let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };
-        let bytes = v1::SessionRequest::from(Report::Heartbeat(Box::new(heartbeat.clone()))).encode_to_vec();
+        let bytes = v1::SessionRequest::from(FromAgent::Heartbeat(heartbeat.clone())).encode_to_vec();
         let decoded = v1::SessionRequest::decode(&*bytes).unwrap();
-        prop_assert_eq!(session_input(CONN, &Origin::default(), decoded), Ok(Input::Heartbeat { conn: CONN, heartbeat }));
+        prop_assert_eq!(session_input(CONN, &Origin::default(), decoded), Ok(Input::FromAgent(CONN, FromAgent::Heartbeat(heartbeat))));
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 use wyneos::v1;
 use wyneos_core::{
-    agent::{Input, Report},
+    agent::{FromAgent, Input},
     node::ConnId,
 };
 
@@ -46,11 +46,11 @@ impl Driver {
         self.state.transports.insert(conn, Transport { outbound, task });
     }
 
-    pub(super) fn send(&mut self, conn: ConnId, report: Report) {
+    pub(super) fn send(&mut self, conn: ConnId, report: FromAgent) {
         let Some(transport) = self.state.transports.get(&conn) else {
             return;
         };
-        if let Report::Heartbeat(_) = &report {
+        if let FromAgent::Heartbeat(_) = &report {
             self.metrics.heartbeats.inc();
         }
         if transport.outbound.try_send(report.into()).is_err() {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     node::ConnId,
-    protocol::Report,
+    protocol::FromAgent,
     time::{Time, WallClock, WallTime},
     timer::Timers,
 };
@@ -64,7 +64,7 @@ impl Ctx {
     }
 
     /// Queues a report for a transport.
-    pub(super) fn send(&mut self, conn: ConnId, report: Report) {
+    pub(super) fn send(&mut self, conn: ConnId, report: FromAgent) {
         self.effects.push_back(Effect::Send { conn, report });
     }
 

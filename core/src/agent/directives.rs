@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::ctx::Ctx;
 use crate::{
     behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range},
-    protocol::Report,
+    protocol::FromAgent,
 };
 
 /// Maximum number of directives remembered to detect repetition.
@@ -108,6 +108,6 @@ impl Directives {
 
 fn answer(ctx: &mut Ctx, id: u64, state: State, detail: String) {
     if let Some(conn) = ctx.link.conn {
-        ctx.send(conn, Report::Directive { id, state, detail });
+        ctx.send(conn, FromAgent::Directive { id, state, detail });
     }
 }

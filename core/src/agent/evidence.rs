@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{beacons::Beacons, ctx::Ctx, health::SelfHealth, probes::Probes};
-use crate::{id::NodeId, mesh::REPORTS, protocol::Report, time::Time};
+use crate::{id::NodeId, mesh::REPORTS, protocol::FromAgent, time::Time};
 
 /// Pending evidence.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Evidence {
         false
     }
 
-    fn next(&mut self, now: Time, seen: Seen<'_>) -> Option<Report> {
+    fn next(&mut self, now: Time, seen: Seen<'_>) -> Option<FromAgent> {
         while self.health || !self.sights.is_empty() {
             let told = take(&mut self.sights);
             let observations: Vec<_> = told
@@ -109,7 +109,7 @@ impl Evidence {
                 .collect();
             let health = std::mem::take(&mut self.health).then_some(seen.health.health());
             if health.is_some() || !observations.is_empty() {
-                return Some(Report::Evidence {
+                return Some(FromAgent::Evidence {
                     observations,
                     health,
                     sent_millis: now.millis(),
@@ -120,7 +120,7 @@ impl Evidence {
             let told = take(&mut self.arrivals).into_iter();
             let arrivals: Vec<_> = told.filter_map(|id| Some((id, seen.beacons.arrives(id)?))).collect();
             if !arrivals.is_empty() {
-                return Some(Report::Arrivals(arrivals));
+                return Some(FromAgent::Arrivals(arrivals));
             }
         }
         self.arrivals_due = false;

@@ -3,7 +3,7 @@
 use super::{ctx::Ctx, io::Effect, probes::Probes, timer::Timer};
 use crate::{
     mesh::REPORTS,
-    protocol::{Heartbeat, Report},
+    protocol::{FromAgent, Heartbeat},
     telemetry::{Channel, Reading, load},
     time::Time,
 };
@@ -82,7 +82,7 @@ impl Heartbeats {
                 heartbeat.absent.push(position);
             }
         }
-        ctx.send(conn, Report::Heartbeat(Box::new(heartbeat)));
+        ctx.send(conn, FromAgent::Heartbeat(heartbeat));
         Some(self.sequence)
     }
 }

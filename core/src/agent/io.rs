@@ -6,7 +6,7 @@ use crate::{
     id::{ClusterId, NodeId},
     mesh::{Coordinate, LinkFailure},
     node::ConnId,
-    protocol::{Message, ProbePlan, Refused, Report},
+    protocol::{FromAgent, Message, ProbePlan, Refused},
     standing::{Question, Standing},
     telemetry::Reading,
     time::{Time, WallTime},
@@ -133,7 +133,7 @@ pub enum Effect {
         /// The transport.
         conn: ConnId,
         /// The report.
-        report: Report,
+        report: FromAgent,
     },
     /// Close a transport after everything sent to it.
     Close {

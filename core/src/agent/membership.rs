@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     id::{ClusterId, NodeId},
-    protocol::Report,
+    protocol::FromAgent,
     standing::{self, HOPS, Question, SINGLETON, Standing},
     time::Time,
 };
@@ -370,7 +370,7 @@ impl Membership {
         self.questions.insert(number, taken);
         match ctx.link.conn {
             Some(conn) => {
-                let report = Report::Question {
+                let report = FromAgent::Question {
                     number,
                     question,
                     sent_millis: now.millis(),

@@ -20,7 +20,7 @@ mod work;
 
 use std::sync::Arc;
 
-pub use crate::protocol::Report;
+pub use crate::protocol::FromAgent;
 use beacons::Beacons;
 pub use config::{Begun, Config, Found};
 use ctx::Ctx;

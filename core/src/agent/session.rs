@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     node::{ConnId, Hello},
-    protocol::{RefusalReason, Refused, Report, Welcome},
+    protocol::{FromAgent, RefusalReason, Refused, Welcome},
     telemetry::Channel,
     text::{SENTENCE, Span, shortened},
     time::Time,
@@ -189,7 +189,7 @@ impl Session {
             machine: ctx.config.machine,
             last_failure: self.last_failure.clone(),
         };
-        ctx.send(conn, Report::Hello(Box::new(hello)));
+        ctx.send(conn, FromAgent::Hello(Box::new(hello)));
         true
     }
 
@@ -336,7 +336,7 @@ impl Session {
     /// Says goodbye.
     pub(super) fn stop(&mut self, ctx: &mut Ctx, reason: String) {
         if let Some(conn) = ctx.link.conn.take() {
-            ctx.send(conn, Report::Goodbye { reason });
+            ctx.send(conn, FromAgent::Goodbye { reason });
             ctx.effects.push_back(Effect::Close { conn });
         } else if let Some(conn) = self.conn() {
             ctx.effects.push_back(Effect::Close { conn });

@@ -134,7 +134,7 @@ impl Rig {
         while let Some(effect) = self.core.poll_effect() {
             let measure = effect == Effect::Measure;
             if let (true, Effect::Send { conn, report }) = (self.noting, &effect)
-                && matches!(report, Report::Evidence { .. } | Report::Arrivals(_))
+                && matches!(report, FromAgent::Evidence { .. } | FromAgent::Arrivals(_))
             {
                 let (conn, message) = (*conn, Message::Noted);
                 self.core.handle(self.now, Input::Message { conn, message });
@@ -175,9 +175,9 @@ impl Rig {
     pub(super) fn heartbeats(&self) -> Vec<Heartbeat> {
         let heartbeat = |effect: &Effect| match effect {
             Effect::Send {
-                report: Report::Heartbeat(heartbeat),
+                report: FromAgent::Heartbeat(heartbeat),
                 ..
-            } => Some((**heartbeat).clone()),
+            } => Some(heartbeat.clone()),
             _ => None,
         };
         self.effects.iter().filter_map(heartbeat).collect()
@@ -186,7 +186,7 @@ impl Rig {
     fn updates(&self) -> Vec<(u64, State)> {
         let update = |effect: &Effect| match effect {
             Effect::Send {
-                report: Report::Directive { id, state, .. },
+                report: FromAgent::Directive { id, state, .. },
                 ..
             } => Some((*id, *state)),
             _ => None,
@@ -260,7 +260,7 @@ fn a_session_opens_with_hello_and_goes_on_with_heartbeats() {
     let mut rig = Rig::live();
     let hello = rig.effects.iter().find_map(|effect| match effect {
         Effect::Send {
-            report: Report::Hello(hello),
+            report: FromAgent::Hello(hello),
             ..
         } => Some(hello),
         _ => None,
@@ -482,7 +482,7 @@ fn what_was_missed_is_asked_again_and_the_newest_answer_counts() {
     let sights = |rig: &Rig| -> Vec<Sight> {
         let told = rig.effects.iter().filter_map(|effect| match effect {
             Effect::Send {
-                report: Report::Evidence { observations, .. },
+                report: FromAgent::Evidence { observations, .. },
                 ..
             } => Some(observations.iter().map(|(_, seen)| seen.sight).collect::<Vec<_>>()),
             _ => None,
@@ -577,7 +577,7 @@ fn shutdown_says_goodbye() {
     });
     let goodbye = Effect::Send {
         conn: ConnId(1),
-        report: Report::Goodbye {
+        report: FromAgent::Goodbye {
             reason: "SIGTERM".to_owned(),
         },
     };
@@ -655,9 +655,9 @@ fn it_says_what_its_instances_are_for_when_it_is_asked() {
     rig.message(1, Message::Work(Box::new(describe)));
     let described = rig.effects.iter().filter_map(|effect| match effect {
         Effect::Send {
-            report: Report::Described(assigned),
+            report: FromAgent::Described { instances, .. },
             ..
-        } => Some(&**assigned),
+        } => instances.first(),
         _ => None,
     });
     assert_eq!(described.collect::<Vec<_>>(), [&assigned]);
@@ -698,7 +698,7 @@ fn waits(rig: &Rig) -> Vec<Duration> {
 fn last_failure(rig: &Rig) -> String {
     let hello = |effect: &Effect| match effect {
         Effect::Send {
-            report: Report::Hello(hello),
+            report: FromAgent::Hello(hello),
             ..
         } => Some(hello.last_failure.clone()),
         _ => None,
@@ -777,7 +777,7 @@ fn a_declaration_that_is_not_accepted_is_told_as_one_that_failed() {
     rig.message(1, Message::Work(Box::new(work)));
     let told = rig.effects.iter().find_map(|effect| match effect {
         Effect::Send {
-            report: Report::Instances { instances, .. },
+            report: FromAgent::Instances { instances, .. },
             ..
         } => instances.first().cloned(),
         _ => None,

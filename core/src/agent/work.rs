@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::ClusterId,
-    protocol::{Report, Work as Told},
+    protocol::{FromAgent, Work as Told},
     time::Time,
     workload::{Assigned, AssignmentId, Phase, Status, log},
 };
@@ -129,7 +129,7 @@ impl Work {
         let rest = !self.news.is_empty();
         let all = !rest && std::mem::take(&mut self.all);
         if !instances.is_empty() || all {
-            let report = Report::Instances { instances, all };
+            let report = FromAgent::Instances { instances, all };
             ctx.send(conn, report);
         }
         if rest {
@@ -273,7 +273,10 @@ impl Work {
     fn describe(&self, ctx: &mut Ctx, id: AssignmentId) {
         let assigned = self.local.get(&id).and_then(|local| local.assigned.as_deref());
         if let (Some(assigned), Some(conn)) = (assigned, ctx.link.conn) {
-            let report = Report::Described(Box::new(assigned.clone()));
+            let report = FromAgent::Described {
+                instances: vec![assigned.clone()],
+                refused: Vec::new(),
+            };
             ctx.send(conn, report);
         }
     }
@@ -289,7 +292,7 @@ impl Work {
             detail,
             ..Status::default()
         };
-        let report = Report::Instances {
+        let report = FromAgent::Instances {
             instances: vec![(id, status)],
             all: false,
         };
@@ -330,7 +333,7 @@ fn lend(ctx: &mut Ctx, id: AssignmentId, lent: Option<Time>) {
 /// Sends a chunk of an instance's log to the coordinator.
 pub(super) fn log_read(ctx: &mut Ctx, chunk: log::Chunk) {
     if let Some(conn) = ctx.link.conn {
-        let report = Report::Log(chunk);
+        let report = FromAgent::Log(chunk);
         ctx.send(conn, report);
     }
 }

@@ -3,17 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    behaviour,
     command::Asked,
-    effect::Published,
-    effect::RequestId,
-    id::NodeId,
-    mesh::Observation,
-    node::{ConnId, Health, Hello, Origin},
-    protocol::Heartbeat,
-    standing::Question,
+    effect::{Published, RequestId},
+    node::{ConnId, Hello, Origin},
+    protocol::FromAgent,
     time::WallTime,
-    workload::{Assigned, AssignmentId, Status, log},
 };
 
 /// One fact from outside.
@@ -22,7 +16,7 @@ pub enum Input {
     /// What the wall clock reads.
     WallClock(WallTime),
     /// A session's first message.
-    Hello {
+    Opened {
         /// Its transport.
         conn: ConnId,
         /// What it says.
@@ -30,31 +24,8 @@ pub enum Input {
         /// Where it comes from, and what that proves.
         origin: Origin,
     },
-    /// A heartbeat.
-    Heartbeat {
-        /// Its session's transport.
-        conn: ConnId,
-        /// What it says.
-        heartbeat: Heartbeat,
-    },
-    /// How a directive fares.
-    DirectiveUpdate {
-        /// The transport it came by.
-        conn: ConnId,
-        /// The directive.
-        id: u64,
-        /// Its state.
-        state: behaviour::State,
-        /// For `failed` and `refused`: why.
-        detail: String,
-    },
-    /// A graceful end.
-    Goodbye {
-        /// The transport it came by.
-        conn: ConnId,
-        /// Why.
-        reason: String,
-    },
+    /// What an agent says by a transport. Its hello comes as [`Opened`](Input::Opened): here it proves nothing of where it comes from.
+    FromAgent(ConnId, FromAgent),
     /// The transport sent something that is no valid message; `detail` names the field.
     Invalid {
         /// The transport it came by.
@@ -75,60 +46,6 @@ pub enum Input {
         conn: ConnId,
         /// Did the other host end it? Otherwise nothing came through for too long, which proves nothing about the host.
         by_peer: bool,
-    },
-    /// What an agent sees of its peers.
-    Evidence {
-        /// Its session's transport.
-        conn: ConnId,
-        /// What changed.
-        observations: Vec<(NodeId, Observation)>,
-        /// How the agent itself is, when that changed.
-        health: Option<Health>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
-        sent_millis: u64,
-    },
-    /// Peers whose beacons reach an agent (true), or no longer do.
-    Arrivals {
-        /// Its session's transport.
-        conn: ConnId,
-        /// What changed, and who is heard by beacons alone.
-        arrivals: Vec<(NodeId, bool)>,
-    },
-    /// A node asks for its standing by way of an agent.
-    Question {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// The agent's number of the question.
-        number: u64,
-        /// What is asked.
-        question: Box<Question>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
-        sent_millis: u64,
-    },
-    /// How instances on a node are.
-    Instances {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// Those that changed.
-        instances: Vec<(AssignmentId, Status)>,
-        /// With these, all were told.
-        all: bool,
-    },
-    /// What instances on a node are for, as [`Work::describe`](crate::protocol::Work::describe) asked.
-    Described {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// What they were told to run.
-        instances: Vec<Assigned>,
-        /// Instances whose declarations cannot be accepted, and the reasons.
-        refused: Vec<(AssignmentId, String)>,
-    },
-    /// What an instance wrote.
-    Log {
-        /// The agent's session's transport.
-        conn: ConnId,
-        /// What.
-        chunk: log::Chunk,
     },
     /// An operator's command.
     Command {

@@ -32,13 +32,14 @@ pub use crate::{
     },
     ctx::{config::Config, rules::Rules},
     effect::{Effect, Published, RequestId},
-    protocol::{Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
+    protocol::{FromAgent, Heartbeat, Message, ProbePlan, RefusalReason, Refused, Welcome, Work},
 };
 
 use crate::{
     coherence::NodeDetail,
     ctx::{Ctx, alarm::Timer},
     event::EventBody,
+    node::{ConnId, Origin},
     recycled::Recycled,
     store::Durable,
     systems::{
@@ -119,38 +120,11 @@ impl Coordinator {
         self.advance(now);
         match input {
             Input::WallClock(wall) => self.ctx.clock.wall.set(now, wall),
-            Input::Heartbeat { conn, heartbeat } => self.heartbeat(conn, heartbeat),
-            Input::Hello { conn, hello, origin } => self.hello(conn, *hello, origin),
-            Input::DirectiveUpdate {
-                conn,
-                id,
-                state,
-                detail,
-            } => self.directive_update(conn, id, state, &detail),
-            Input::Goodbye { conn, reason } => self.goodbye(conn, &reason),
+            Input::FromAgent(conn, said) => self.said(conn, said),
+            Input::Opened { conn, hello, origin } => self.hello(conn, *hello, origin),
             Input::Invalid { conn, detail } => self.invalid(conn, detail),
             Input::Unreadable { conn, detail } => self.unreadable(conn, &detail),
             Input::Closed { conn, by_peer } => self.closed(conn, by_peer),
-            Input::Evidence {
-                conn,
-                observations,
-                health,
-                sent_millis,
-            } => self.evidence(conn, &observations, health, sent_millis),
-            Input::Arrivals { conn, arrivals } => self.arrivals(conn, &arrivals),
-            Input::Question {
-                conn,
-                number,
-                question,
-                sent_millis,
-            } => self.question(conn, number, &question, sent_millis),
-            Input::Instances { conn, instances, all } => self.instances(conn, instances, all),
-            Input::Described {
-                conn,
-                instances,
-                refused,
-            } => self.described(conn, instances, refused),
-            Input::Log { conn, chunk } => self.log_read(conn, chunk),
             Input::Command { request, command, by } => self.command(request, command, &by),
             Input::Committed => self.committed(),
             Input::Published(published) => self.published(published),
@@ -158,6 +132,30 @@ impl Coordinator {
             Input::AuditLost { detail } => self.audit_lost(detail),
         }
         self.flush();
+    }
+
+    /// Takes what an agent says.
+    fn said(&mut self, conn: ConnId, said: FromAgent) {
+        match said {
+            FromAgent::Heartbeat(heartbeat) => self.heartbeat(conn, heartbeat),
+            FromAgent::Hello(hello) => self.hello(conn, *hello, Origin::default()),
+            FromAgent::Directive { id, state, detail } => self.directive_update(conn, id, state, &detail),
+            FromAgent::Goodbye { reason } => self.goodbye(conn, &reason),
+            FromAgent::Evidence {
+                observations,
+                health,
+                sent_millis,
+            } => self.evidence(conn, &observations, health, sent_millis),
+            FromAgent::Arrivals(arrivals) => self.arrivals(conn, &arrivals),
+            FromAgent::Question {
+                number,
+                question,
+                sent_millis,
+            } => self.question(conn, number, &question, sent_millis),
+            FromAgent::Instances { instances, all } => self.instances(conn, instances, all),
+            FromAgent::Described { instances, refused } => self.described(conn, instances, refused),
+            FromAgent::Log(chunk) => self.log_read(conn, chunk),
+        }
     }
 
     /// Handles every timer that is due.

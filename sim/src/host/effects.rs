@@ -5,7 +5,7 @@ use std::mem;
 use prost::Message as _;
 use wyneos::{convert, encoded::Encoded, v1};
 use wyneos_core::{
-    coordinator::{Effect, Input, Message},
+    coordinator::{Effect, FromAgent, Input, Message},
     node::{ConnId, Origin},
 };
 
@@ -88,7 +88,7 @@ impl Host {
         let mut heard = 0;
         match convert::session_input(conn, &Origin::default(), request) {
             Ok(input) => {
-                if let Input::Heartbeat { heartbeat, .. } = &input {
+                if let Input::FromAgent(_, FromAgent::Heartbeat(heartbeat)) = &input {
                     heard = heartbeat.sequence;
                 }
                 self.note_sign(scene, id, &input);
@@ -123,7 +123,10 @@ impl Host {
         let of_session = self.sessions.get(&machine) == Some(&id);
         let sign = matches!(
             input,
-            Input::Heartbeat { .. } | Input::Evidence { .. } | Input::Arrivals { .. }
+            Input::FromAgent(
+                _,
+                FromAgent::Heartbeat(_) | FromAgent::Evidence { .. } | FromAgent::Arrivals(_)
+            )
         );
         scene
             .witness

@@ -168,7 +168,7 @@ fn what_a_coordinator_does_not_note_goes_by_way_of_peers() {
 fn questions(rig: &Rig) -> Vec<u64> {
     let passed_on = |effect: &Effect| match effect {
         Effect::Send {
-            report: Report::Question { number, .. },
+            report: FromAgent::Question { number, .. },
             ..
         } => Some(*number),
         _ => None,

@@ -87,7 +87,7 @@ impl Rig {
     fn said(&self, id: u64) -> Option<Status> {
         let said = self.effects.iter().rev().filter_map(|effect| match effect {
             Effect::Send {
-                report: Report::Instances { instances, .. },
+                report: FromAgent::Instances { instances, .. },
                 ..
             } => Some(instances),
             _ => None,

@@ -71,7 +71,7 @@ pub(super) fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
         proven: Some((node_id(node), KEY)),
     };
     let hello = Box::new(hello);
-    rig.input(Input::Hello {
+    rig.input(Input::Opened {
         conn: ConnId(conn),
         hello,
         origin,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     autonomy::{Ending, Fact},
-    engine::{Input, Message, RefusalReason},
+    engine::{FromAgent, Input, Message, RefusalReason},
     event::EventBody,
     limits::{DECLARATION, NODE_MESSAGE},
     node::ConnId,
@@ -95,7 +95,8 @@ fn a_crash_loop_is_told_at_once_and_then_once_a_minute_with_its_count() {
         };
         let instances = vec![(ids[0], status)];
         let all = false;
-        site.rig.input(Input::Instances { conn, instances, all });
+        site.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
         site.rig.pass(SECOND / 50);
         if restarts.is_multiple_of(50) {
             site.rig.beat(1);
@@ -126,7 +127,8 @@ fn what_was_counted_is_told_before_the_end() {
             ..Status::default()
         };
         let instances = vec![(id, status)];
-        site.rig.input(Input::Instances { conn, instances, all });
+        site.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
     let retry_after = Duration::from_secs(1);
     site.rig.input(Input::Shutdown { retry_after });

@@ -4,7 +4,7 @@ use super::rig::{Rig, SECOND};
 use crate::{
     behaviour::{Order, State},
     command,
-    engine::{Answer, Input, Message, Refusal, RequestId},
+    engine::{Answer, FromAgent, Input, Message, Refusal, RequestId},
     event::EventBody,
     node::{ConnId, Eligibility, Labels},
     registry::NoSuchNode,
@@ -172,12 +172,14 @@ fn a_directive_is_repeated_until_it_is_acknowledged() {
     rig.hello(2, super::rig::hello(1, 2, 0));
     assert_eq!(directives(&rig, 2), [(id, 1 << 32 | 2, Order::Refresh)]);
     for state in [State::Acknowledged, State::Done, State::Done] {
-        rig.input(Input::DirectiveUpdate {
-            conn: ConnId(2),
-            id,
-            state,
-            detail: String::new(),
-        });
+        rig.input(Input::FromAgent(
+            ConnId(2),
+            FromAgent::Directive {
+                id,
+                state,
+                detail: String::new(),
+            },
+        ));
     }
     rig.beat_for(&[2], SECOND * 40);
     assert_eq!(directives(&rig, 2).len(), 1);
@@ -210,12 +212,14 @@ fn another_nodes_directive_cannot_be_reported_on() {
     }) else {
         panic!("refused");
     };
-    rig.input(Input::DirectiveUpdate {
-        conn: ConnId(2),
-        id,
-        state: State::Done,
-        detail: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(2),
+        FromAgent::Directive {
+            id,
+            state: State::Done,
+            detail: String::new(),
+        },
+    ));
     assert_eq!(states(&rig), [State::Issued]);
 }
 
@@ -248,12 +252,14 @@ fn a_shorter_heartbeat_interval_is_expected_only_once_it_is_kept_to() {
     };
     rig.pass(Duration::from_millis(1_500));
     assert_eq!(rig.transitions(1).len(), 1);
-    rig.input(Input::DirectiveUpdate {
-        conn: ConnId(1),
-        id,
-        state: State::Done,
-        detail: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(1),
+        FromAgent::Directive {
+            id,
+            state: State::Done,
+            detail: String::new(),
+        },
+    ));
     rig.beat(1);
     rig.pass(Duration::from_millis(299));
     assert_eq!(rig.transitions(1).len(), 1);

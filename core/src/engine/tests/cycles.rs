@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, SECOND};
-use crate::{coordinator::Input, event::EventBody, telemetry::Channel};
+use crate::{
+    coordinator::{FromAgent, Input},
+    event::EventBody,
+    telemetry::Channel,
+};
 
 #[test]
 fn cycles_come_on_the_grid_and_only_grow() {
@@ -91,10 +95,10 @@ fn a_disk_that_fills_up_becomes_one_decision_and_is_resolved_when_it_stops() {
                 values,
                 ..Default::default()
             };
-            rig.input(Input::Heartbeat {
-                conn: crate::node::ConnId(1),
-                heartbeat,
-            });
+            rig.input(Input::FromAgent(
+                crate::node::ConnId(1),
+                FromAgent::Heartbeat(heartbeat),
+            ));
             rig.pass(SECOND * 2);
         }
     };

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     autonomy::{Mode, PolicyChange},
     command,
-    engine::{ChangeWorkload, Input, Refusal, WorkloadVerb},
+    engine::{ChangeWorkload, FromAgent, Input, Refusal, WorkloadVerb},
     node::{ConnId, Liveness},
     workload::{
         AssignmentId, AssignmentRow, Constraint, FixedPort, Goal, Interruption, Kind, Operator, Order, Phase, Protocol,
@@ -45,7 +45,8 @@ impl Site {
     fn tells(&mut self, row: &AssignmentRow, status: Status) {
         let conn = self.conns.iter().find(|conn| node_id(**conn as u8) == row.record.node);
         let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     /// An instance is ended by its host.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::{Access, BARRED, Barred, Identity},
     autonomy, command,
-    engine::{Config, Denial, Forgotten, Input, Refusal, RefusalReason},
+    engine::{Config, Denial, Forgotten, FromAgent, Input, Refusal, RefusalReason},
     event::EventBody,
     id::{NodeId, Uuid},
     integrity::PublicKey,
@@ -49,10 +49,7 @@ fn not_yet(answer: Result<Forgotten, Refusal>) -> &'static str {
 
 fn leave(rig: &mut Rig, conn: u64) {
     let reason = "test".to_owned();
-    rig.input(Input::Goodbye {
-        conn: ConnId(conn),
-        reason,
-    });
+    rig.input(Input::FromAgent(ConnId(conn), FromAgent::Goodbye { reason }));
 }
 
 fn rows(rig: &mut Rig) -> BTreeSet<NodeId> {
@@ -356,10 +353,10 @@ fn telemetry_of_who_was_forgotten_is_not_anothers() {
         rig.heartbeat(1, sequence, 0.9);
         rig.snapshot();
     }
-    rig.input(Input::Goodbye {
-        conn: ConnId(1),
-        reason: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(1),
+        FromAgent::Goodbye { reason: String::new() },
+    ));
     // For a node that has just left, the history still contains it when the lease is over, so cycles continue for
     // longer.
     rig.pass(LEASE);
@@ -508,11 +505,13 @@ fn what_is_done_of_a_batch_stays_done() {
         complete: true,
         ..Status::default()
     };
-    site.rig.input(Input::Instances {
-        conn: ConnId(conn),
-        instances: vec![(id, status)],
-        all: false,
-    });
+    site.rig.input(Input::FromAgent(
+        ConnId(conn),
+        FromAgent::Instances {
+            instances: vec![(id, status)],
+            all: false,
+        },
+    ));
     site.conns.retain(|other| *other != conn);
     leave(&mut site.rig, conn);
     site.pass(LEASE);
@@ -553,14 +552,8 @@ fn nodes_that_were_gone_for_long_are_forgotten_by_themselves() {
     rig.hello(41, hello(7, 2, 0));
     for _ in 0..(hour / 2).as_secs() / 2 + 240 {
         rig.pass(SECOND * 2);
-        rig.input(Input::Heartbeat {
-            conn: ConnId(1),
-            heartbeat: beat_at(&rig),
-        });
-        rig.input(Input::Heartbeat {
-            conn: ConnId(41),
-            heartbeat: beat_at(&rig),
-        });
+        rig.input(Input::FromAgent(ConnId(1), FromAgent::Heartbeat(beat_at(&rig))));
+        rig.input(Input::FromAgent(ConnId(41), FromAgent::Heartbeat(beat_at(&rig))));
     }
     assert_eq!(rows(&mut rig), BTreeSet::from([node_id(1), node_id(7)]));
     let by_itself = |body: &EventBody| matches!(body, EventBody::Command { verb, by, .. } if verb == "forget" && by == "coordinator");

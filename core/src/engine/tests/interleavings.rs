@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::rig::{Rig, hello};
 use crate::{
     command,
-    engine::{Input, RequestId},
+    engine::{FromAgent, Input, RequestId},
     node::{ConnId, Liveness, Node},
 };
 
@@ -77,19 +77,21 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             conn: ConnId(conn),
             by_peer: true,
         }),
-        Step::Goodbye { conn } => rig.input(Input::Goodbye {
-            conn: ConnId(conn),
-            reason: String::new(),
-        }),
+        Step::Goodbye { conn } => rig.input(Input::FromAgent(
+            ConnId(conn),
+            FromAgent::Goodbye { reason: String::new() },
+        )),
         Step::Update { conn, id, done } => {
             use crate::behaviour::State;
             let state = if done { State::Done } else { State::Acknowledged };
-            rig.input(Input::DirectiveUpdate {
-                conn: ConnId(conn),
-                id: 1 << 32 | id,
-                state,
-                detail: String::new(),
-            });
+            rig.input(Input::FromAgent(
+                ConnId(conn),
+                FromAgent::Directive {
+                    id: 1 << 32 | id,
+                    state,
+                    detail: String::new(),
+                },
+            ));
         }
         Step::Refresh { node } => {
             let command = command::Refresh {

@@ -9,7 +9,7 @@ use super::{
     workloads::{Site, service},
 };
 use crate::{
-    engine::{Input, Message, Refusal, WorkloadVerb},
+    engine::{FromAgent, Input, Message, Refusal, WorkloadVerb},
     node::ConnId,
     time::Time,
     workload::{AssignmentId, Exit, Kind, Phase, Resources, Spec, Status},
@@ -49,7 +49,8 @@ impl Site {
     /// An instance's node reports its status.
     pub(super) fn says(&mut self, (id, conn): (AssignmentId, u64), status: Status) {
         let (conn, all, instances) = (ConnId(conn), false, vec![(id, status)]);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
         self.rig.pass(SECOND / 10);
     }
 
@@ -153,7 +154,7 @@ proptest! {
             Meanwhile::Declared => drop(site.change(again, false).unwrap()),
             Meanwhile::NodeLeaves => {
                 let (conn, reason) = (ConnId(one.1), "test".to_owned());
-                site.rig.input(Input::Goodbye { conn, reason });
+                site.rig.input(Input::FromAgent(conn, FromAgent::Goodbye { reason }));
             }
             Meanwhile::CoordinatorRestarts => {
                 site = site.reborn();

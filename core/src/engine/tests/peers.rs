@@ -6,7 +6,7 @@ use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Decision, Outcome},
     ctx::Ctx,
-    engine::{Config, Coordinator, Input, Message, Rules},
+    engine::{Config, Coordinator, FromAgent, Input, Message, Rules},
     event::{Event, EventBody},
     id::{NodeId, Uuid},
     integrity::PublicKey,
@@ -227,7 +227,7 @@ impl Peers {
     pub(super) fn leaves(&mut self, number: u8) {
         let conn = ConnId(self.live.remove(&number).expect("a session"));
         let reason = "test".to_owned();
-        self.rig.input(Input::Goodbye { conn, reason });
+        self.rig.input(Input::FromAgent(conn, FromAgent::Goodbye { reason }));
     }
 
     /// Decisions by a rule, in order.
@@ -294,12 +294,14 @@ impl Peers {
     }
 
     fn says(&mut self, number: u8, observations: Vec<(NodeId, Observation)>, health: Option<Health>) {
-        self.rig.input(Input::Evidence {
-            conn: ConnId(self.live[&number]),
-            observations,
-            health,
-            sent_millis: 0,
-        });
+        self.rig.input(Input::FromAgent(
+            ConnId(self.live[&number]),
+            FromAgent::Evidence {
+                observations,
+                health,
+                sent_millis: 0,
+            },
+        ));
     }
 
     /// Reports whether beacons of a sender reach a receiver.
@@ -309,24 +311,26 @@ impl Peers {
 
     pub(super) fn arrivals(&mut self, conn: u64, arrivals: Vec<(NodeId, bool)>) {
         let conn = ConnId(conn);
-        self.rig.input(Input::Arrivals { conn, arrivals });
+        self.rig.input(Input::FromAgent(conn, FromAgent::Arrivals(arrivals)));
     }
 
     /// A node asks for its standing via a peer.
     pub(super) fn asks(&mut self, asker: u8, via: u8, observations: Vec<(NodeId, Observation)>) {
         let (incarnation, path) = (self.node(asker).record.incarnation, Vec::new());
         let asker = node_id(asker);
-        self.rig.input(Input::Question {
-            conn: ConnId(self.live[&via]),
-            number: 1,
-            question: Box::new(Question {
-                asker,
-                incarnation,
-                path,
-                observations,
-            }),
-            sent_millis: 0,
-        });
+        self.rig.input(Input::FromAgent(
+            ConnId(self.live[&via]),
+            FromAgent::Question {
+                number: 1,
+                question: Box::new(Question {
+                    asker,
+                    incarnation,
+                    path,
+                    observations,
+                }),
+                sent_millis: 0,
+            },
+        ));
     }
 
     /// A node opens another session; `anew` if its agent was restarted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::{
-    engine::{Input, Message},
+    engine::{FromAgent, Input, Message},
     mesh::{Finding, FindingKind, Observation, Sight},
     node::{ConnId, Liveness},
     standing::{Question, Standing},
@@ -26,17 +26,19 @@ fn ask(rig: &mut Rig, via: u64, number: u64, asker: u8) {
 
 fn ask_as(rig: &mut Rig, via: u64, number: u64, asker: u8, incarnation: u64) {
     let asker = node_id(asker);
-    rig.input(Input::Question {
-        conn: ConnId(via),
-        number,
-        question: Box::new(Question {
-            asker,
-            incarnation,
-            path: Vec::new(),
-            observations: Vec::new(),
-        }),
-        sent_millis: 0,
-    });
+    rig.input(Input::FromAgent(
+        ConnId(via),
+        FromAgent::Question {
+            number,
+            question: Box::new(Question {
+                asker,
+                incarnation,
+                path: Vec::new(),
+                observations: Vec::new(),
+            }),
+            sent_millis: 0,
+        },
+    ));
 }
 
 #[test]
@@ -57,12 +59,14 @@ fn what_a_node_sees_by_a_plan_of_before_is_no_offence() {
             path: Vec::new(),
             observations: vec![(node_id(1), seen), (node_id(8), seen), (node_id(9), seen)],
         });
-        rig.input(Input::Question {
-            conn: ConnId(1),
-            number,
-            question,
-            sent_millis: 0,
-        });
+        rig.input(Input::FromAgent(
+            ConnId(1),
+            FromAgent::Question {
+                number,
+                question,
+                sent_millis: 0,
+            },
+        ));
         rig.beat_for(&[1, 2], SECOND / 4);
     }
     assert_eq!(rig.transitions(3).last(), Some(&Liveness::Unreachable));

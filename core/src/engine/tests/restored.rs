@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
-    engine::{ChangeWorkload, Changed, Input, Message, Refusal, WorkloadVerb},
+    engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, WorkloadVerb},
     id::Uuid,
     node::{ConnId, NodeRecord},
     placement::Score,
@@ -136,7 +136,8 @@ impl Site {
 
     fn tells(&mut self, conn: u64, instances: Vec<(AssignmentId, Status)>, all: bool) {
         let conn = ConnId(conn);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     /// Agents answer requests, execute orders, and report.
@@ -150,11 +151,13 @@ impl Site {
             let described = described.filter_map(|id| self.known.iter().find(|known| known.id == *id).cloned());
             let instances: Vec<Assigned> = described.collect();
             if !instances.is_empty() {
-                self.rig.input(Input::Described {
+                self.rig.input(Input::FromAgent(
                     conn,
-                    instances,
-                    refused: Vec::new(),
-                });
+                    FromAgent::Described {
+                        instances,
+                        refused: Vec::new(),
+                    },
+                ));
             }
             let runs = work.assign.into_iter().map(|assigned| (assigned.id, running()));
             let ends = work.stop.into_iter().map(|(id, _)| (id, ended()));
@@ -465,11 +468,13 @@ fn numbers_that_were_never_given_out_are_not_asked_about() {
         spec: service("web", 1),
     }];
     let conn = ConnId(1);
-    site.rig.input(Input::Described {
+    site.rig.input(Input::FromAgent(
         conn,
-        instances,
-        refused: Vec::new(),
-    });
+        FromAgent::Described {
+            instances,
+            refused: Vec::new(),
+        },
+    ));
     site.pass(SECOND * 2);
     assert_eq!(site.rig.view.assignments.len(), 0);
 }

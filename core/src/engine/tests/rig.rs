@@ -6,8 +6,8 @@ use crate::{
     coherence::{NodeRow, Snapshot},
     command::{Asked, Command},
     engine::{
-        Answer, Config, Coordinator, Effect, Heartbeat, Input, Message, Published, Refusal, RefusalReason, RequestId,
-        Welcome,
+        Answer, Config, Coordinator, Effect, FromAgent, Heartbeat, Input, Message, Published, Refusal, RefusalReason,
+        RequestId, Welcome,
     },
     event::Event,
     id::{NodeId, Uuid},
@@ -202,7 +202,7 @@ impl Rig {
     }
 
     pub(super) fn hello(&mut self, conn: u64, hello: Hello) {
-        self.input(Input::Hello {
+        self.input(Input::Opened {
             conn: ConnId(conn),
             hello: Box::new(hello),
             origin: Origin::default(),
@@ -248,10 +248,7 @@ impl Rig {
             answers,
             ..Heartbeat::default()
         };
-        self.input(Input::Heartbeat {
-            conn: ConnId(conn),
-            heartbeat,
-        });
+        self.input(Input::FromAgent(ConnId(conn), FromAgent::Heartbeat(heartbeat)));
     }
 
     /// Advances time while the sessions `conns` send heartbeats.
@@ -309,10 +306,12 @@ pub(super) fn see(rig: &mut Rig, observer: u64, subject: u8, sight: Sight) {
         sight,
         last_heard_age_millis,
     };
-    rig.input(Input::Evidence {
-        conn: ConnId(observer),
-        observations: vec![(node_id(subject), observation)],
-        health: None,
-        sent_millis: 0,
-    });
+    rig.input(Input::FromAgent(
+        ConnId(observer),
+        FromAgent::Evidence {
+            observations: vec![(node_id(subject), observation)],
+            health: None,
+            sent_millis: 0,
+        },
+    ));
 }

@@ -4,7 +4,7 @@ use super::rig::{Rig, SECOND, hello, node_id, see};
 use crate::{
     autonomy::Fact,
     autonomy::Outcome,
-    engine::{Heartbeat, Input, Message, RefusalReason},
+    engine::{FromAgent, Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},
@@ -102,10 +102,12 @@ fn an_ended_session_makes_suspect_at_once_and_a_goodbye_makes_left() {
         conn: ConnId(1),
         by_peer: true,
     });
-    rig.input(Input::Goodbye {
-        conn: ConnId(2),
-        reason: "SIGTERM".to_owned(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(2),
+        FromAgent::Goodbye {
+            reason: "SIGTERM".to_owned(),
+        },
+    ));
     rig.input(Input::Closed {
         conn: ConnId(2),
         by_peer: true,
@@ -127,10 +129,10 @@ fn a_newer_session_takes_the_place_of_the_old_one() {
     assert!(rig.welcome(2).is_some());
     // Messages of the old transport are ignored, and its end does not affect the new one.
     rig.heartbeat(1, 99, 0.75);
-    rig.input(Input::Goodbye {
-        conn: ConnId(1),
-        reason: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(1),
+        FromAgent::Goodbye { reason: String::new() },
+    ));
     rig.input(Input::Closed {
         conn: ConnId(1),
         by_peer: true,
@@ -214,20 +216,19 @@ fn contradictory_messages_end_the_session_with_the_field() {
                 values: vec![0.0; 3],
                 ..Heartbeat::default()
             };
-            rig.input(Input::Heartbeat {
-                conn: ConnId(1),
-                heartbeat,
-            });
+            rig.input(Input::FromAgent(ConnId(1), FromAgent::Heartbeat(heartbeat)));
         }),
         ("hello", |rig| rig.hello(1, hello(1, 2, 0))),
         ("directive.state", |rig| {
             let state = crate::behaviour::State::Expired;
-            rig.input(Input::DirectiveUpdate {
-                conn: ConnId(1),
-                id: 1,
-                state,
-                detail: String::new(),
-            });
+            rig.input(Input::FromAgent(
+                ConnId(1),
+                FromAgent::Directive {
+                    id: 1,
+                    state,
+                    detail: String::new(),
+                },
+            ));
         }),
         ("x.y", |rig| {
             rig.input(Input::Invalid {
@@ -256,10 +257,10 @@ fn contradictory_messages_end_the_session_with_the_field() {
 fn whoever_did_not_say_hello_is_turned_away() {
     let mut rig = Rig::new();
     rig.beat(1);
-    rig.input(Input::Goodbye {
-        conn: ConnId(2),
-        reason: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(2),
+        FromAgent::Goodbye { reason: String::new() },
+    ));
     for conn in [1, 2] {
         assert_eq!(rig.refused(conn), Some(RefusalReason::Invalid));
         assert!(rig.closed.contains(&ConnId(conn)));
@@ -288,10 +289,10 @@ fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
     rig.join(1, 1);
     rig.join(2, 2);
     rig.join(3, 3);
-    rig.input(Input::Goodbye {
-        conn: ConnId(3),
-        reason: String::new(),
-    });
+    rig.input(Input::FromAgent(
+        ConnId(3),
+        FromAgent::Goodbye { reason: String::new() },
+    ));
     let mut rig = rig.restart();
     let liveness = |rig: &Rig| -> Vec<Liveness> {
         rig.snapshots
@@ -396,15 +397,17 @@ fn deaths_that_stay_leave_room_for_other_findings() {
 fn health_is_told_anew_in_each_session() {
     let mut rig = Rig::new();
     rig.join(1, 1);
-    rig.input(Input::Evidence {
-        conn: ConnId(1),
-        observations: Vec::new(),
-        health: Some(Health {
-            strained: true,
-            disk_stalled: true,
-        }),
-        sent_millis: 0,
-    });
+    rig.input(Input::FromAgent(
+        ConnId(1),
+        FromAgent::Evidence {
+            observations: Vec::new(),
+            health: Some(Health {
+                strained: true,
+                disk_stalled: true,
+            }),
+            sent_millis: 0,
+        },
+    ));
     rig.beat_for(&[1], SECOND * 6);
     assert_eq!(rig.snapshot().findings.len(), 2);
     rig.hello(2, hello(1, 2, 0));
@@ -488,10 +491,7 @@ fn members_get_plans_and_their_reports_make_the_mesh() {
         links,
         ..Heartbeat::default()
     };
-    rig.input(Input::Heartbeat {
-        conn: ConnId(1),
-        heartbeat,
-    });
+    rig.input(Input::FromAgent(ConnId(1), FromAgent::Heartbeat(heartbeat)));
     rig.beat(2);
     rig.pass(SECOND);
     let mut rig = rig;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command,
-    engine::{ChangeWorkload, Input, Refusal, WorkloadVerb},
+    engine::{ChangeWorkload, FromAgent, Input, Refusal, WorkloadVerb},
     mesh::Sight,
     node::{ConnId, Liveness},
     workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Exit, Goal, Kind, Operator, Phase, Spec, Status},
@@ -56,7 +56,8 @@ impl Site {
             ..Status::default()
         };
         let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     /// Instances of revision 2 of `web`.
@@ -85,7 +86,8 @@ impl Site {
             ..Status::default()
         };
         let (conn, instances, all) = (ConnId(*conn.unwrap()), vec![(row.record.id, status)], false);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     fn ids(&self, name: &str) -> Vec<AssignmentId> {

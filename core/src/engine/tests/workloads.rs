@@ -7,7 +7,7 @@ use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     autonomy::{Mode, PolicyChange},
     command,
-    engine::{ChangeWorkload, Changed, Input, Message, Refusal, Work, WorkloadVerb},
+    engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, Work, WorkloadVerb},
     id::NodeId,
     node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
@@ -51,7 +51,8 @@ impl Site {
         self.conns.push(conn);
         let (conn, all) = (ConnId(conn), true);
         let instances = Vec::new();
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     /// Agents execute their orders and report.
@@ -81,7 +82,8 @@ impl Site {
             });
             let instances: Vec<(AssignmentId, Status)> = runs.chain(ended).collect();
             let all = false;
-            self.rig.input(Input::Instances { conn, instances, all });
+            self.rig
+                .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
             self.rig.pass(Duration::ZERO);
         }
     }
@@ -336,7 +338,8 @@ impl Site {
         };
         let instances = own.map(|row| (row.record.id, status(row))).collect();
         let (conn, all) = (ConnId(conn), true);
-        self.rig.input(Input::Instances { conn, instances, all });
+        self.rig
+            .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     }
 
     /// Nodes that run instances of a workload.
@@ -439,7 +442,8 @@ fn a_node_speaks_for_its_own_instances_alone() {
         ..Status::default()
     };
     let (conn, instances, all) = (ConnId(1), vec![(of_two.record.id, status)], false);
-    site.rig.input(Input::Instances { conn, instances, all });
+    site.rig
+        .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     assert_eq!(site.running("web"), 2);
     let claims = |event: &&Arc<crate::event::Event>| event.summary.contains("was never given to it");
     assert_eq!(site.rig.events.iter().filter(claims).count(), 1);
@@ -550,7 +554,8 @@ fn an_instance_that_was_well_once_does_not_undo_an_update() {
         ..Status::default()
     };
     let (conn, instances, all) = (ConnId(conn), vec![(row.record.id, status)], false);
-    site.rig.input(Input::Instances { conn, instances, all });
+    site.rig
+        .input(Input::FromAgent(conn, FromAgent::Instances { instances, all }));
     site.pass(SECOND * 3);
     let workload = site.rig.view.workload("web").unwrap();
     assert_eq!(
