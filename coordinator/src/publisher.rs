@@ -107,7 +107,7 @@ impl Publisher {
             }
             for event in batch.events {
                 self.metrics.events.inc();
-                tracing::info!(sequence = event.sequence, node = event.node_name, "{}", event.summary);
+                tracing::info!(sequence = event.sequence.0, node = event.node_name, "{}", event.summary);
                 // There may be no watchers.
                 drop(self.events.send(event));
             }

@@ -4,6 +4,7 @@ mod evidence;
 mod prose;
 mod stored;
 
+use crate::id::DecisionId;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -163,7 +164,7 @@ impl Alternative {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// Unique id within the cluster's lifetime: epoch × 2³² + a counter.
-    pub id: u64,
+    pub id: DecisionId,
     /// Time of the decision.
     pub time: WallTime,
     /// Epoch of the decision.
@@ -308,7 +309,7 @@ impl Ledger {
     }
 
     /// The id of the decision behind a node's current liveness, unless the node is online or has left.
-    pub fn verdict(&self, index: NodeIndex) -> Option<u64> {
+    pub fn verdict(&self, index: NodeIndex) -> Option<DecisionId> {
         let open = self.open.get(&(index, Topic::Liveness))?;
         Some(open.decision.id)
     }
@@ -426,7 +427,7 @@ impl Ledger {
         self.taken += 1;
         self.total += 1;
         Decision {
-            id: self.epoch << 32 | self.taken,
+            id: DecisionId(self.epoch << 32 | self.taken),
             time: proposal.time,
             epoch: self.epoch,
             cycle: proposal.cycle,

@@ -1,5 +1,6 @@
 //! The Behaviour Loop: the life cycle of directives.
 
+use crate::id::DirectiveId;
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ impl Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directive {
     /// Unique id within the cluster's lifetime.
-    pub id: u64,
+    pub id: DirectiveId,
     /// Epoch of the issuing coordinator.
     pub epoch: u64,
     /// Session that it is valid for.
@@ -102,7 +103,7 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectiveRecord {
     /// Id of the directive.
-    pub id: u64,
+    pub id: DirectiveId,
     /// Name of the order.
     pub order: String,
     /// State of the directive.
@@ -117,7 +118,7 @@ pub struct DirectiveRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// Id of the directive.
-    pub id: u64,
+    pub id: DirectiveId,
     /// The node it is for.
     pub node: NodeIndex,
     /// The order.
@@ -165,7 +166,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct BehaviourLoop {
     epoch: u64,
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<DirectiveId, Pending>,
     counts: Counts,
 }
 
@@ -185,7 +186,7 @@ impl BehaviourLoop {
             return None;
         }
         self.counts.issued += 1;
-        let id = self.epoch << 32 | self.counts.issued;
+        let id = DirectiveId(self.epoch << 32 | self.counts.issued);
         let pending = Pending {
             id,
             node,
@@ -199,7 +200,7 @@ impl BehaviourLoop {
     }
 
     /// Prepares a delivery on session `session`; `None` if the directive is acknowledged, expired or unknown.
-    pub fn deliver(&mut self, id: u64, session: u64, now: Time) -> Option<Directive> {
+    pub fn deliver(&mut self, id: DirectiveId, session: u64, now: Time) -> Option<Directive> {
         let pending = self.pending.get_mut(&id)?;
         if pending.state > State::Delivered || pending.expires <= now {
             return None;
@@ -218,7 +219,7 @@ impl BehaviourLoop {
     }
 
     /// Applies an agent's report on a directive of `node`; `None` if it contains nothing new.
-    pub fn update(&mut self, id: u64, node: NodeIndex, state: State) -> Option<Pending> {
+    pub fn update(&mut self, id: DirectiveId, node: NodeIndex, state: State) -> Option<Pending> {
         let pending = self
             .pending
             .get_mut(&id)
@@ -241,7 +242,7 @@ impl BehaviourLoop {
     }
 
     /// Expires a directive if its time is over.
-    pub fn expire(&mut self, id: u64, now: Time) -> Option<Pending> {
+    pub fn expire(&mut self, id: DirectiveId, now: Time) -> Option<Pending> {
         let mut pending = *self.pending.get(&id).filter(|pending| pending.expires <= now)?;
         self.pending.remove(&id);
         self.counts.expired += 1;
@@ -255,7 +256,7 @@ impl BehaviourLoop {
             .into_iter()
             .partition(|(_, pending)| pending.node == node);
         self.pending = kept;
-        let gone: BTreeMap<u64, Pending> = gone;
+        let gone: BTreeMap<DirectiveId, Pending> = gone;
         self.counts.expired += gone.len() as u64;
         let expired = |pending: Pending| Pending {
             state: State::Expired,
@@ -265,12 +266,12 @@ impl BehaviourLoop {
     }
 
     /// Finds a pending directive.
-    pub fn get(&self, id: u64) -> Option<&Pending> {
+    pub fn get(&self, id: DirectiveId) -> Option<&Pending> {
         self.pending.get(&id)
     }
 
     /// Directives of a node that its agent has not acknowledged.
-    pub fn undelivered(&self, node: NodeIndex) -> Vec<u64> {
+    pub fn undelivered(&self, node: NodeIndex) -> Vec<DirectiveId> {
         let waits = |pending: &&Pending| pending.node == node && pending.state < State::Acknowledged;
         self.pending.values().filter(waits).map(|pending| pending.id).collect()
     }

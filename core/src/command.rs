@@ -12,7 +12,7 @@ pub use crate::access::{Denial, TokenProblem};
 use crate::{
     access::{Credential, Enrolment, OperatorRecord, Role, TokenRecord},
     autonomy::{Decision, Mode, Policy, PolicyChange},
-    id::NodeId,
+    id::{DecisionId, DirectiveId, EventNo, NodeId},
     integrity::Digest,
     node::{Admission, Eligibility, Labels},
     text::Span,
@@ -315,7 +315,7 @@ pub struct SetPolicy(pub PolicyChange);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decide {
     /// Its id.
-    pub id: u64,
+    pub id: DecisionId,
     /// Whether it is to be carried out.
     pub approve: bool,
 }
@@ -341,7 +341,7 @@ pub struct NodeEligibility {
     /// Did anything change?
     pub changed: bool,
     /// The event that records it; 0 when nothing changed.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// The reply to a change of labels.
@@ -352,7 +352,7 @@ pub struct NodeLabels {
     /// Did anything change?
     pub changed: bool,
     /// The event that records it; 0 when nothing changed.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// The reply to an admission, a revocation, an enrolment or a renewal.
@@ -365,16 +365,16 @@ pub struct NodeAdmission {
     /// Did anything change?
     pub changed: bool,
     /// The event that records it; 0 when nothing changed.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// The reply to a refresh or a heartbeat interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Issued {
     /// The directive; 0 when the node has no session.
-    pub id: u64,
+    pub id: DirectiveId,
     /// The event that records it.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// The reply to a step of the CA's replacement.
@@ -387,5 +387,5 @@ pub struct PolicySet {
     /// The policy.
     pub policy: Policy,
     /// The event that records its change; 0 when nothing changed.
-    pub event: u64,
+    pub event: EventNo,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     autonomy::Decision,
     behaviour::DirectiveRecord,
-    id::NodeId,
+    id::{EventNo, NodeId},
     mesh::Finding,
     node::{Cause, Liveness},
     time::WallTime,
@@ -46,7 +46,7 @@ fn once() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Sequence number, starting at 1 in each cluster without gaps.
-    pub sequence: u64,
+    pub sequence: EventNo,
     /// Time of the event.
     pub time: WallTime,
     /// Epoch of the event.

@@ -4,14 +4,51 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+/// Makes types of numbers: on disk, on the wire and in texts each is its number.
+macro_rules! numbers {
+    ($($(#[$doc:meta])+ $name:ident;)+) => {$(
+        $(#[$doc])+
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::LowerHex for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::LowerHex::fmt(&self.0, f)
+            }
+        }
+    )+};
+}
+
+numbers! {
+    /// A decision's id, unique in the cluster's life: epoch × 2³² + a count. 0 is no decision.
+    DecisionId;
+    /// A directive's id, unique in the cluster's life: epoch × 2³² + a count. 0 is no directive.
+    DirectiveId;
+    /// An event's number: grows by one with each event in the cluster's life. 0 is no event.
+    EventNo;
+}
+
 /// What led to a decision or a move, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Because {
     /// A decision.
-    Decision(u64),
+    Decision(DecisionId),
     /// An event.
-    Event(u64),
+    Event(EventNo),
     /// A finding of the mesh.
     Finding(u64),
 }

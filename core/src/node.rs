@@ -12,7 +12,7 @@ pub use identity::{Identity, Ruling};
 
 pub use crate::id::NodeIndex;
 use crate::{
-    id::NodeId,
+    id::{DecisionId, NodeId},
     integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
     telemetry::Channel,
@@ -350,7 +350,7 @@ pub struct NodeRecord {
     pub departed: Option<(Liveness, Cause, WallTime)>,
     /// The decision behind `departed`; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub departed_by: Option<u64>,
+    pub departed_by: Option<DecisionId>,
     /// The longest lease ever granted to the node.
     #[serde(default)]
     pub lease: Duration,

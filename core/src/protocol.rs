@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     behaviour::{self, Directive},
-    id::{ClusterId, NodeId},
+    id::{ClusterId, DirectiveId, NodeId},
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, Health, Hello},
@@ -23,7 +23,7 @@ pub enum FromAgent {
     /// How a directive fares.
     Directive {
         /// The directive.
-        id: u64,
+        id: DirectiveId,
         /// Its state.
         state: behaviour::State,
         /// For `failed` and `refused`: why.

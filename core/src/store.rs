@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access::Access,
     autonomy::Policy,
-    id::{ClusterId, NodeId},
+    id::{ClusterId, EventNo, NodeId},
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
     time::WallTime,
@@ -34,7 +34,7 @@ pub struct Durable {
     /// Instances.
     pub assignments: BTreeMap<AssignmentId, Arc<Assignment>>,
     /// Number of the newest event; 0 if there is none.
-    pub last_event: u64,
+    pub last_event: EventNo,
     /// Policy of Autonomy.
     pub policy: Policy,
     /// Number of decisions in the cluster's lifetime.
@@ -59,7 +59,7 @@ pub struct Restored {
     /// epoch.
     pub epoch: u64,
     /// Highest event number that must not be used again.
-    pub event: u64,
+    pub event: EventNo,
     /// Whether agents have had the time to report their instances.
     pub settled: bool,
 }
@@ -73,13 +73,13 @@ impl Restored {
     /// docs/operations.md gives the argument.
     ///
     /// Returns `None` if the clock is behind the backup, because the argument does not hold then.
-    pub fn new(epoch: u64, event: u64, taken: WallTime, now: WallTime) -> Option<Restored> {
+    pub fn new(epoch: u64, event: EventNo, taken: WallTime, now: WallTime) -> Option<Restored> {
         let millis = u64::try_from(now.0).ok().filter(|_| now >= taken)?;
         Some(Restored {
             taken,
             time: now,
             epoch: epoch.max(millis / 1_000),
-            event: event.max(millis),
+            event: event.max(EventNo(millis)),
             settled: false,
         })
     }
@@ -96,7 +96,7 @@ impl Durable {
             workloads: BTreeMap::new(),
             assignments: BTreeMap::new(),
             policy: Policy::default(),
-            last_event: 0,
+            last_event: EventNo(0),
             decisions: 0,
             last_snapshot: (0, 0, ZERO_DIGEST),
             restored: None,

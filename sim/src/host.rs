@@ -117,7 +117,7 @@ impl Host {
         durable.epoch += 1;
         host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
         host.canonical = None;
-        host.last_event = durable.last_event;
+        host.last_event = durable.last_event.0;
         let config = coordinator::Config {
             cycle: cluster.cycle,
             heartbeat: cluster.heartbeat,

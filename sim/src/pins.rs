@@ -201,25 +201,25 @@ pub(crate) fn of_answer(answer: &Result<Answer, Refusal>) -> Vec<u8> {
         Answer::Cordon(reply) | Answer::Uncordon(reply) => [
             reply.eligibility.name().as_bytes(),
             &[u8::from(reply.changed)],
-            &number(reply.event),
+            &number(reply.event.0),
         ]
         .concat(),
         Answer::Label(reply) => [
             json(&reply.labels).as_bytes(),
             &[u8::from(reply.changed)],
-            &number(reply.event),
+            &number(reply.event.0),
         ]
         .concat(),
         Answer::Admit(reply) | Answer::Revoke(reply) | Answer::Enrol(reply) | Answer::Renew(reply) => [
             &reply.node.0[..],
             json(&reply.admission).as_bytes(),
             &[u8::from(reply.changed)],
-            &number(reply.event),
+            &number(reply.event.0),
         ]
         .concat(),
-        Answer::SetPolicy(reply) => [json(&reply.policy).as_bytes(), &number(reply.event)].concat(),
-        Answer::Refresh(reply) | Answer::SetHeartbeat(reply) => [number(reply.id), number(reply.event)].concat(),
-        Answer::Forget(forgotten) => [&forgotten.node.0[..], &number(forgotten.event)].concat(),
+        Answer::SetPolicy(reply) => [json(&reply.policy).as_bytes(), &number(reply.event.0)].concat(),
+        Answer::Refresh(reply) | Answer::SetHeartbeat(reply) => [number(reply.id.0), number(reply.event.0)].concat(),
+        Answer::Forget(forgotten) => [&forgotten.node.0[..], &number(forgotten.event.0)].concat(),
         Answer::CreateToken(token) | Answer::DeleteToken(token) => json(token).into_bytes(),
         Answer::CreateOperator(operator) | Answer::RevokeOperator(operator) => json(operator).into_bytes(),
         Answer::AuthorityActivates(_) | Answer::AuthorityRetired(_) => b"noted".to_vec(),

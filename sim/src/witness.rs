@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wyneos_core::{node::Liveness, time::Time, workload::AssignmentId};
+use wyneos_core::{id::DecisionId, node::Liveness, time::Time, workload::AssignmentId};
 
 use crate::{
     known::Known,
@@ -50,10 +50,10 @@ pub(crate) struct Witness {
     /// Instances placed, moved or stopped, as recorded by the coordinator.
     pub(crate) moves: Vec<Moved>,
     /// Decisions pending approval.
-    pub(crate) pending: BTreeSet<u64>,
+    pub(crate) pending: BTreeSet<DecisionId>,
     /// Decisions taken, and the nodes of verdicts.
-    pub(crate) decided: BTreeSet<u64>,
-    pub(crate) verdicts: BTreeMap<u64, usize>,
+    pub(crate) decided: BTreeSet<DecisionId>,
+    pub(crate) verdicts: BTreeMap<DecisionId, usize>,
     /// The newest placed instance.
     pub(crate) newest: AssignmentId,
     /// Instances as last recorded by the coordinator.

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use wyneos_core::{
-    id::ClusterId,
+    id::{ClusterId, EventNo},
     integrity::{Digest, DigestSigner, PublicKey},
 };
 
@@ -37,7 +37,7 @@ pub struct Reader<R> {
     chain: Chain,
     audit: audit::Verifier,
     seal: Option<v1::SealedEntry>,
-    last_event: u64,
+    last_event: EventNo,
     contents: Contents,
     ended: bool,
 }
@@ -76,7 +76,7 @@ impl<R: Read> Reader<R> {
             chain: Chain::new(cluster, key)?,
             audit: audit::Verifier::new(cluster, key),
             seal: None,
-            last_event: 0,
+            last_event: EventNo(0),
             contents: Contents {
                 header,
                 ..Contents::default()
@@ -258,7 +258,7 @@ impl<R: Read> Reader<R> {
         if !files.iter().any(|name| name == "signing.key") {
             return Err(at_end("files", "signing.key is missing"));
         }
-        if self.last_event != header.event_sequence {
+        if self.last_event.0 != header.event_sequence {
             return Err(at_end(
                 "event_sequence",
                 "the newest event is another one than the header says",

@@ -1,7 +1,7 @@
 use prost::Message as _;
 use wyneos_core::{
     event::{Event, EventBody},
-    id::Uuid,
+    id::{EventNo, Uuid},
     integrity::{DigestSigner, PublicKey, Sealer},
     time::WallTime,
 };
@@ -17,7 +17,7 @@ const SECRET: [u8; 32] = [7; 32];
 
 fn event(sequence: u64) -> Vec<u8> {
     let event = Event {
-        sequence,
+        sequence: EventNo(sequence),
         time: WallTime(1),
         epoch: 1,
         cycle: 2,

@@ -187,7 +187,7 @@ macro_rules! admission_replies {
                 v1::$response {
                     admission: v1::Admission::from(reply.admission).into(),
                     changed: reply.changed,
-                    event_sequence: reply.event,
+                    event_sequence: reply.event.0,
                 }
             }
         })+
@@ -205,7 +205,7 @@ impl From<Box<Forgotten>> for v1::ForgetNodeResponse {
             barred: forgotten.barred,
             not_before: forgotten.not_before.map(timestamp),
             changes: changes.listed,
-            event_sequence: forgotten.event,
+            event_sequence: forgotten.event.0,
             more_changes: changes.more,
             more_stops: changes.more_stops,
         }

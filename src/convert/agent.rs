@@ -4,7 +4,7 @@ use wyneos_core::{
     agent::FromAgent,
     behaviour::State,
     coordinator::{Heartbeat, Input},
-    id::{ClusterId, NodeId},
+    id::{ClusterId, DirectiveId, NodeId},
     limits,
     mesh::{Coordinate, DIMENSIONS, LinkFailure, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
@@ -114,7 +114,7 @@ impl TryFrom<v1::SessionRequest> for FromAgent {
                     .map_err(|_| no_such_value("directive.state", update.state))?;
                 let detail = check::text("directive.detail", update.detail, 1024)?;
                 Ok(FromAgent::Directive {
-                    id: update.id,
+                    id: DirectiveId(update.id),
                     state,
                     detail,
                 })
@@ -378,7 +378,7 @@ impl From<FromAgent> for v1::SessionRequest {
             FromAgent::Hello(hello) => session_request::Message::Hello((*hello).into()),
             FromAgent::Heartbeat(heartbeat) => session_request::Message::Heartbeat(heartbeat.into()),
             FromAgent::Directive { id, state, detail } => session_request::Message::Directive(v1::DirectiveUpdate {
-                id,
+                id: id.0,
                 state: v1::DirectiveState::from(state).into(),
                 detail,
             }),

@@ -160,7 +160,7 @@ impl From<&autonomy::Overview> for v1::AutonomyState {
 /// Converts the pending directives.
 fn pending_rows(overview: &BehaviourOverview) -> Vec<v1::PendingDirective> {
     let row = |row: &wyneos_core::coherence::PendingRow| v1::PendingDirective {
-        id: row.directive.id,
+        id: row.directive.id.0,
         node_id: row.node.to_string(),
         order: row.directive.order.name().to_owned(),
         state: v1::DirectiveState::from(row.directive.state).into(),

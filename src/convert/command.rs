@@ -8,6 +8,7 @@ use wyneos_core::{
         ChangeWorkload, Changed, Cordon, Decide, Drain, Issued, Label, NodeEligibility, NodeLabels, PolicySet,
         Rebalance, Refresh, SetHeartbeat, SetPolicy, Uncordon, WhatIf, WorkloadVerb,
     },
+    id::DecisionId,
     limits, workload,
 };
 
@@ -233,7 +234,10 @@ impl TryFrom<v1::ApproveDecisionRequest> for Decide {
 
     fn try_from(request: v1::ApproveDecisionRequest) -> Result<Decide, ConvertError> {
         let (id, approve) = (request.id, true);
-        Ok(Decide { id, approve })
+        Ok(Decide {
+            id: DecisionId(id),
+            approve,
+        })
     }
 }
 
@@ -242,7 +246,10 @@ impl TryFrom<v1::RejectDecisionRequest> for Decide {
 
     fn try_from(request: v1::RejectDecisionRequest) -> Result<Decide, ConvertError> {
         let (id, approve) = (request.id, false);
-        Ok(Decide { id, approve })
+        Ok(Decide {
+            id: DecisionId(id),
+            approve,
+        })
     }
 }
 
@@ -276,7 +283,7 @@ impl From<NodeEligibility> for v1::CordonNodeResponse {
         v1::CordonNodeResponse {
             eligibility: v1::Eligibility::from(reply.eligibility).into(),
             changed: reply.changed,
-            event_sequence: reply.event,
+            event_sequence: reply.event.0,
         }
     }
 }
@@ -286,7 +293,7 @@ impl From<NodeEligibility> for v1::UncordonNodeResponse {
         v1::UncordonNodeResponse {
             eligibility: v1::Eligibility::from(reply.eligibility).into(),
             changed: reply.changed,
-            event_sequence: reply.event,
+            event_sequence: reply.event.0,
         }
     }
 }
@@ -296,7 +303,7 @@ impl From<NodeLabels> for v1::LabelNodeResponse {
         v1::LabelNodeResponse {
             labels: labels_out(&reply.labels),
             changed: reply.changed,
-            event_sequence: reply.event,
+            event_sequence: reply.event.0,
         }
     }
 }
@@ -304,8 +311,8 @@ impl From<NodeLabels> for v1::LabelNodeResponse {
 impl From<Issued> for v1::RefreshNodeResponse {
     fn from(reply: Issued) -> Self {
         v1::RefreshNodeResponse {
-            directive_id: reply.id,
-            event_sequence: reply.event,
+            directive_id: reply.id.0,
+            event_sequence: reply.event.0,
         }
     }
 }
@@ -313,8 +320,8 @@ impl From<Issued> for v1::RefreshNodeResponse {
 impl From<Issued> for v1::SetHeartbeatIntervalResponse {
     fn from(reply: Issued) -> Self {
         v1::SetHeartbeatIntervalResponse {
-            directive_id: reply.id,
-            event_sequence: reply.event,
+            directive_id: reply.id.0,
+            event_sequence: reply.event.0,
         }
     }
 }
@@ -384,7 +391,7 @@ impl From<PolicySet> for v1::SetAutonomyResponse {
             heal: v1::AutonomyMode::from(policy.heal).into(),
             rebalance: v1::AutonomyMode::from(policy.rebalance).into(),
             preempt: v1::AutonomyMode::from(policy.preempt).into(),
-            event_sequence: event,
+            event_sequence: event.0,
         }
     }
 }

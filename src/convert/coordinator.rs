@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wyneos_core::{
     behaviour::{Directive, Order},
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome},
-    id::{BadUuid, NodeId},
+    id::{BadUuid, DirectiveId, NodeId},
     workload::AssignmentId,
 };
 
@@ -110,7 +110,7 @@ impl From<Directive> for v1::Directive {
             }),
         };
         v1::Directive {
-            id: directive.id,
+            id: directive.id.0,
             epoch: directive.epoch,
             session: directive.session,
             expires_in: Some(duration(directive.expires_in)),
@@ -247,7 +247,7 @@ impl TryFrom<v1::Directive> for Directive {
             Wire::SetHeartbeat(set) => Order::SetHeartbeat(span("set_heartbeat.interval", set.interval)?),
         };
         Ok(Directive {
-            id: directive.id,
+            id: DirectiveId(directive.id),
             epoch: directive.epoch,
             session: directive.session,
             expires_in: span("expires_in", directive.expires_in)?,

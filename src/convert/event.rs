@@ -27,7 +27,7 @@ same!(
 impl From<&Event> for v1::Event {
     fn from(event: &Event) -> v1::Event {
         v1::Event {
-            sequence: event.sequence,
+            sequence: event.sequence.0,
             time: Some(timestamp(event.time)),
             epoch: event.epoch,
             cycle: event.cycle,
@@ -82,7 +82,7 @@ impl From<&EventBody> for v1::event::Body {
 impl From<&DirectiveRecord> for v1::DirectiveRecord {
     fn from(record: &DirectiveRecord) -> v1::DirectiveRecord {
         v1::DirectiveRecord {
-            id: record.id,
+            id: record.id.0,
             order: record.order.clone(),
             state: v1::DirectiveState::from(record.state).into(),
             detail: record.detail.clone(),
@@ -98,7 +98,7 @@ impl From<&Decision> for v1::Decision {
             rejected_because: alternative.rejected_because.clone(),
         });
         v1::Decision {
-            id: decision.id,
+            id: decision.id.0,
             time: Some(timestamp(decision.time)),
             epoch: decision.epoch,
             cycle: decision.cycle,

@@ -13,8 +13,8 @@ impl From<Because> for v1::Because {
     fn from(because: Because) -> v1::Because {
         use v1::because::Of;
         let of = match because {
-            Because::Decision(id) => Of::DecisionId(id),
-            Because::Event(number) => Of::EventSequence(number),
+            Because::Decision(id) => Of::DecisionId(id.0),
+            Because::Event(number) => Of::EventSequence(number.0),
             Because::Finding(id) => Of::FindingId(id),
         };
         v1::Because { of: Some(of) }

@@ -13,7 +13,7 @@ use wyneos_core::{
     coherence::{NodeRow, Snapshot},
     command::{Decide, SetPolicy},
     event::EventBody,
-    id::NodeId,
+    id::{DecisionId, NodeId},
     mesh::ObserverLinks,
     time::WallTime,
 };
@@ -37,7 +37,7 @@ const EXPLAINED: usize = 20;
 /// recorded.
 #[derive(Default)]
 struct Page {
-    seen: BTreeSet<u64>,
+    seen: BTreeSet<DecisionId>,
     decisions: Vec<v1::Decision>,
     bytes: usize,
 }
@@ -181,7 +181,7 @@ impl DecisionService for Services {
         let (published, nodes) = self.present()?;
         let row = self.row(&nodes.rows, &request.into_inner().node)?;
         let id = row.record.id();
-        let told = self.told(&asker, id, nodes.event).await?;
+        let told = self.told(&asker, id, nodes.event.0).await?;
         let recent = told.recent.decisions;
         let is_liveness = |decision: &&v1::Decision| decision.kind == Kind::Liveness.name();
         let liveness = recent.iter().find(is_liveness).cloned();

@@ -48,8 +48,8 @@ impl Watcher {
             tokio::select! {
                 event = self.live.recv() => match event {
                     // Sent already, from the store.
-                    Ok(event) if event.sequence < self.next => {}
-                    Ok(event) if event.sequence == self.next => return Ok(self.hand_out(&event)),
+                    Ok(event) if event.sequence.0 < self.next => {}
+                    Ok(event) if event.sequence.0 == self.next => return Ok(self.hand_out(&event)),
                     // Some events were missed and are read from the store.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
                     Err(broadcast::error::RecvError::Closed) => return Err(stopped()),
@@ -60,7 +60,7 @@ impl Watcher {
     }
 
     fn hand_out(&mut self, event: &Event) -> Message {
-        self.next = event.sequence + 1;
+        self.next = event.sequence.0 + 1;
         self.services.message(&answer(event))
     }
 

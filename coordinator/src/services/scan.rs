@@ -40,7 +40,7 @@ mod tests {
 
     use wyneos_core::{
         event::{Event, EventBody},
-        id::Uuid,
+        id::{EventNo, Uuid},
         store::Batch,
         time::WallTime,
     };
@@ -50,7 +50,7 @@ mod tests {
 
     fn event(sequence: u64, text: usize) -> Arc<Event> {
         Arc::new(Event {
-            sequence,
+            sequence: EventNo(sequence),
             time: WallTime(0),
             epoch: 1,
             cycle: 1,

@@ -23,7 +23,7 @@ use wyneos_core::{
     coherence::NodeRow,
     command::{ChangeWorkload, Rebalance, WhatIf, WorkloadVerb},
     event::EventBody,
-    id::NodeId,
+    id::{DecisionId, NodeId},
     text::{Quoted, looked_up},
     workload::{AssignmentId, AssignmentRow, Goal, Rows, Secret, View, limits::NAME},
 };
@@ -57,7 +57,7 @@ struct Mark {
     id: AssignmentId,
     workload: Arc<str>,
     slot: u32,
-    decision: u64,
+    decision: DecisionId,
 }
 
 impl Mark {
@@ -78,7 +78,10 @@ impl Mark {
 
 /// The earlier decisions that led to a decision, each with a node whose events include it. For a decision about several
 /// instances, causes that concern only instances other than `mark` are omitted.
-fn led_to<'a>(decision: &'a Decision, mark: Option<&'a Mark>) -> impl Iterator<Item = (u64, Option<NodeId>)> + 'a {
+fn led_to<'a>(
+    decision: &'a Decision,
+    mark: Option<&'a Mark>,
+) -> impl Iterator<Item = (DecisionId, Option<NodeId>)> + 'a {
     decision.caused_by.iter().filter_map(move |because| {
         let Because::Decision(id) = *because else { return None };
         let is_why = |evidence: &&Evidence| evidence.fact.why().and_then(Why::because) == Some(*because);
@@ -94,7 +97,7 @@ fn decision_about(
     history: &dyn History,
     scan: &mut Scan<'_>,
     node: NodeId,
-    id: u64,
+    id: DecisionId,
 ) -> Result<Option<Arc<Decision>>, StoreError> {
     let mut found = None;
     history.visit(Of::Node(node), Along::Before(u64::MAX), &mut |kept| {
@@ -123,8 +126,8 @@ fn causes(
     mark: Option<&Mark>,
 ) -> Result<Vec<Arc<Decision>>, StoreError> {
     let mut scan = Scan::new(still, LOOKED_AT);
-    let mut seen: BTreeSet<u64> = decisions.iter().map(|decision| decision.id).collect();
-    let mut wanted: VecDeque<(u64, Option<NodeId>)> =
+    let mut seen: BTreeSet<DecisionId> = decisions.iter().map(|decision| decision.id).collect();
+    let mut wanted: VecDeque<(DecisionId, Option<NodeId>)> =
         decisions.iter().flat_map(|decision| led_to(decision, mark)).collect();
     let mut causes = Vec::new();
     while let Some((id, node)) = wanted.pop_front() {
@@ -172,7 +175,7 @@ fn happened(history: &dyn History, still: &Still, workload: &str, mark: Option<&
                 if mark.is_none_or(|mark| assignment.is_none_or(|one| one == mark.id)) =>
             {
                 told.others.push(v1::WorkloadHappening {
-                    event_sequence: event.sequence,
+                    event_sequence: event.sequence.0,
                     time: Some(convert::timestamp(event.time)),
                     summary: event.summary.clone(),
                     assignment_id: assignment.map(|id| id.to_string()).unwrap_or_default(),

@@ -173,14 +173,14 @@ fn insert(transaction: &redb::WriteTransaction, record: &Record) -> Result<(), F
             let json = serde_json::to_vec(event)?;
             transaction
                 .open_table(EVENTS)?
-                .insert(event.sequence, json.as_slice())?;
+                .insert(event.sequence.0, json.as_slice())?;
             if let Some(node) = event.node {
                 transaction
                     .open_table(EVENTS_OF)?
-                    .insert((node.0, event.sequence), ())?;
+                    .insert((node.0, event.sequence.0), ())?;
             }
             if !event.workload().is_empty() {
-                let key = (event.workload(), event.sequence);
+                let key = (event.workload(), event.sequence.0);
                 transaction.open_table(EVENTS_OF_WORK)?.insert(key, ())?;
             }
         }

@@ -8,7 +8,7 @@ use wyneos::{convert, v1};
 use wyneos_core::{
     autonomy::Policy,
     event::Event,
-    id::ClusterId,
+    id::{ClusterId, EventNo},
     node::NodeRecord,
     store::{Batch, Durable, Entry, Restored},
     workload::AssignmentId,
@@ -149,7 +149,7 @@ impl Embedded {
                 let event: Event = state.parse(&format!("event {sequence}"), json.value())?;
                 events_by.insert((event.subject().as_str(), sequence), ())?;
                 // Numbers that a restore skipped were never assigned.
-                let passed_over = restored.is_some_and(|restored| restored.event + 1 == sequence);
+                let passed_over = restored.is_some_and(|restored| restored.event.0 + 1 == sequence);
                 if before.is_some_and(|before| before + 1 != sequence) && !passed_over {
                     dropped = sequence - 1;
                 }
@@ -307,7 +307,7 @@ impl Store for Embedded {
                 workloads,
                 assignments,
                 policy,
-                last_event: restored.map_or(newest, |restored| restored.event.max(newest)),
+                last_event: restored.map_or(EventNo(newest), |restored| restored.event.max(EventNo(newest))),
                 decisions: number(&meta, "decisions")?.unwrap_or(0),
                 last_snapshot,
                 restored,
@@ -356,16 +356,16 @@ impl Store for Embedded {
                         Entry::Assignment(id, None) => drop(assignments.remove(id.0)?),
                         Entry::Event(event) => {
                             let json = serde_json::to_vec(&**event)?;
-                            events.insert(event.sequence, json.as_slice())?;
+                            events.insert(event.sequence.0, json.as_slice())?;
                             if let Some(node) = event.node {
-                                events_of.insert((node.0, event.sequence), ())?;
+                                events_of.insert((node.0, event.sequence.0), ())?;
                             }
                             if !event.workload().is_empty() {
-                                events_of_work.insert((event.workload(), event.sequence), ())?;
+                                events_of_work.insert((event.workload(), event.sequence.0), ())?;
                             }
                             let subject = event.subject();
-                            events_by.insert((subject.as_str(), event.sequence), ())?;
-                            shares.add(&subject, event.sequence, json.len() as u64);
+                            events_by.insert((subject.as_str(), event.sequence.0), ())?;
+                            shares.add(&subject, event.sequence.0, json.len() as u64);
                         }
                         Entry::Access(access) => {
                             meta.insert("access", serde_json::to_vec(&**access)?.as_slice())?;

@@ -82,8 +82,8 @@ impl Store for Memory {
             for event in &batch.events {
                 state
                     .shares
-                    .add(&event.subject(), event.sequence, json(event).len() as u64);
-                state.events.insert(event.sequence, Arc::clone(event));
+                    .add(&event.subject(), event.sequence.0, json(event).len() as u64);
+                state.events.insert(event.sequence.0, Arc::clone(event));
             }
         }
         let keep = Size {
@@ -94,7 +94,7 @@ impl Store for Memory {
             let removed = state.events.remove(&oldest);
             state.dropped = state.dropped.max(oldest);
             let next = state.events.values().find(|event| event.subject() == subject);
-            let next = next.map(|event| event.sequence);
+            let next = next.map(|event| event.sequence.0);
             let bytes = removed.map_or(0, |event| json(&event).len());
             state.shares.remove_oldest(&subject, bytes as u64, next);
         }
@@ -130,7 +130,13 @@ impl History for Memory {
         });
         for event in events {
             let (sequence, json) = (event.sequence, &json(event));
-            if visitor(KeptEvent { sequence, json }).unwrap().is_break() {
+            if visitor(KeptEvent {
+                sequence: sequence.0,
+                json,
+            })
+            .unwrap()
+            .is_break()
+            {
                 break;
             }
         }

@@ -9,7 +9,7 @@ use wyneos_core::{
     access::{Access, Credential, OperatorRecord, Role, ShutOut},
     autonomy::{Mode, Policy},
     event::{Event, EventBody},
-    id::{NodeId, Uuid},
+    id::{DecisionId, EventNo, NodeId, Uuid},
     integrity::{DigestSigner, Sealer},
     node::{Eligibility, Facts, Labels, NodeRecord},
     placement::Score,
@@ -61,7 +61,7 @@ fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
     };
     let (epoch, cycle, time) = (1, 2, WallTime(3));
     Arc::new(Event {
-        sequence,
+        sequence: EventNo(sequence),
         time,
         epoch,
         cycle,
@@ -98,7 +98,7 @@ fn restored() -> Restored {
         taken: WallTime(1),
         time: WallTime(2),
         epoch: 0,
-        event: 4,
+        event: EventNo(4),
         settled: true,
     }
 }
@@ -136,7 +136,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
         placed: WallTime(7),
         reason: "declared".to_owned(),
         score: Score::default(),
-        decision: 9,
+        decision: DecisionId(9),
         replaces: Some(AssignmentId(1)),
         attempt: 2,
         stop_reason: "scaled down".to_owned(),
@@ -184,14 +184,14 @@ fn access(number: u8) -> Arc<Access> {
 /// Requirements on every store.
 fn behaves(mut store: impl Store) {
     let durable = store.load(CLUSTER).unwrap();
-    assert_eq!((durable.cluster, durable.epoch, durable.last_event), (CLUSTER, 1, 0));
+    assert_eq!((durable.cluster, durable.epoch, durable.last_event.0), (CLUSTER, 1, 0));
     store.commit(1, &[batch(&[1, 2], 1..=3), batch(&[2], 4..=6)]).unwrap();
     assert!(matches!(
         store.commit(7, &[batch(&[3], 7..=7)]),
         Err(StoreError::Fenced { ours: 7, theirs: 1 })
     ));
     let history = store.history();
-    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence).collect::<Vec<u64>>();
+    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence.0).collect::<Vec<u64>>();
     let (events, oldest) = history.events(2, 3).unwrap();
     assert_eq!((sequences(events), oldest), (vec![2, 3, 4], 1));
     assert_eq!(sequences(history.events_before(6, 2).unwrap()), [5, 4]);
@@ -236,7 +236,7 @@ fn behaves(mut store: impl Store) {
 
     let durable = store.load(Uuid([7; 16])).unwrap();
     assert_eq!(
-        (durable.cluster, durable.epoch, durable.last_event, durable.decisions),
+        (durable.cluster, durable.epoch, durable.last_event.0, durable.decisions),
         (CLUSTER, 2, 12, 5)
     );
     assert!(durable.nodes.values().eq([&node(1), &node(2)]));
@@ -285,7 +285,7 @@ fn shares(store: &mut impl Store) {
     let history = store.history();
     let (events, complete_from) = history.events(0, 1_000).unwrap();
     assert_eq!(events.len(), 100);
-    let kept: Vec<u64> = events.iter().map(|event| event.sequence).collect();
+    let kept: Vec<u64> = events.iter().map(|event| event.sequence.0).collect();
     assert_eq!(kept[..3], [1, 2, 3]);
     assert_eq!(kept[3..], (1_907..=2_003).collect::<Vec<u64>>());
     assert_eq!(complete_from, 1_907, "between 3 and this some are missing");
@@ -402,7 +402,7 @@ fn the_embedded_store_behaves_and_opens_again() {
     behaves(Embedded::open(directory.path(), retention(10, 3)).unwrap());
     let mut store = Embedded::open(directory.path(), retention(10, 3)).unwrap();
     let durable = store.load(CLUSTER).unwrap();
-    assert_eq!((durable.epoch, durable.nodes.len(), durable.last_event), (3, 2, 12));
+    assert_eq!((durable.epoch, durable.nodes.len(), durable.last_event.0), (3, 2, 12));
 }
 
 #[test]
@@ -654,7 +654,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     let reader = backup::Reader::new(&bytes[..], None).unwrap();
     let header = reader.contents().header.clone();
     let now = WallTime(9_000_000);
-    let restored = Restored::new(header.epoch, header.event_sequence, taken(&header), now).unwrap();
+    let restored = Restored::new(header.epoch, EventNo(header.event_sequence), taken(&header), now).unwrap();
     let mut import = Import::new(target.path(), &header, &restored).unwrap();
     for record in reader {
         import.take(record.unwrap()).unwrap();
@@ -664,7 +664,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     let mut made = Embedded::open(target.path(), retention(10, 3)).unwrap();
     let durable = made.load(Uuid([7; 16])).unwrap();
     assert_eq!(
-        (durable.cluster, durable.epoch, durable.last_event),
+        (durable.cluster, durable.epoch, durable.last_event.0),
         (CLUSTER, 9_001, 9_000_000)
     );
     assert_eq!(durable.restored, Some(restored));
@@ -674,7 +674,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     assert_eq!(durable.last_snapshot.1, 2);
     assert_eq!(made.history().snapshot(2).unwrap(), kept, "the chain goes on from it");
     assert!(made.history().snapshot(1).unwrap().is_none());
-    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence).collect::<Vec<u64>>();
+    let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence.0).collect::<Vec<u64>>();
     assert_eq!(
         sequences(made.history().events(0, 99).unwrap().0),
         (1..=8).collect::<Vec<u64>>()
@@ -684,5 +684,5 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
         [8, 6, 4, 2]
     );
     made.commit(9_001, &[batch(&[], 9_000_001..=9_000_001)]).unwrap();
-    assert_eq!(made.load(CLUSTER).unwrap().last_event, 9_000_001);
+    assert_eq!(made.load(CLUSTER).unwrap().last_event, EventNo(9_000_001));
 }

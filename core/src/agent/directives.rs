@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::ctx::Ctx;
 use crate::{
     behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range},
+    id::DirectiveId,
     protocol::FromAgent,
 };
 
@@ -14,9 +15,9 @@ const REMEMBERED: usize = 64;
 /// Recent directives and their states.
 #[derive(Debug, Default)]
 pub(super) struct Directives {
-    remembered: VecDeque<(u64, State)>,
+    remembered: VecDeque<(DirectiveId, State)>,
     /// Refresh directives of this session that complete with the next heartbeat.
-    refreshing: Vec<u64>,
+    refreshing: Vec<DirectiveId>,
 }
 
 /// Action that a directive requires of other parts.
@@ -89,12 +90,12 @@ impl Directives {
     }
 
     /// Records and reports the final state of a directive.
-    fn finish(&mut self, ctx: &mut Ctx, id: u64, state: State, detail: String) {
+    fn finish(&mut self, ctx: &mut Ctx, id: DirectiveId, state: State, detail: String) {
         self.remember(id, state);
         answer(ctx, id, state, detail);
     }
 
-    fn remember(&mut self, id: u64, state: State) {
+    fn remember(&mut self, id: DirectiveId, state: State) {
         if let Some(known) = self.remembered.iter_mut().find(|(known, _)| *known == id) {
             known.1 = state;
             return;
@@ -106,7 +107,7 @@ impl Directives {
     }
 }
 
-fn answer(ctx: &mut Ctx, id: u64, state: State, detail: String) {
+fn answer(ctx: &mut Ctx, id: DirectiveId, state: State, detail: String) {
     if let Some(conn) = ctx.link.conn {
         ctx.send(conn, FromAgent::Directive { id, state, detail });
     }

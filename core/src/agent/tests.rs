@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     behaviour::{Directive, Order, State},
-    id::Uuid,
+    id::{DirectiveId, Uuid},
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity, ConnId, Facts},
@@ -183,7 +183,7 @@ impl Rig {
         self.effects.iter().filter_map(heartbeat).collect()
     }
 
-    fn updates(&self) -> Vec<(u64, State)> {
+    fn updates(&self) -> Vec<(DirectiveId, State)> {
         let update = |effect: &Effect| match effect {
             Effect::Send {
                 report: FromAgent::Directive { id, state, .. },
@@ -196,7 +196,7 @@ impl Rig {
 
     fn directive(&mut self, id: u64, epoch: u64, session: u64, order: Order) {
         let directive = Directive {
-            id,
+            id: DirectiveId(id),
             epoch,
             session,
             expires_in: SECOND,
@@ -406,7 +406,7 @@ fn directives_are_fenced_and_each_is_done_once() {
         (4, State::Acknowledged),
         (4, State::Failed),
     ];
-    assert_eq!(rig.updates(), expected);
+    assert_eq!(rig.updates(), expected.map(|(id, state)| (DirectiveId(id), state)));
     rig.directive(5, 3, 77, Order::SetHeartbeat(Duration::from_millis(500)));
     let before = rig.heartbeats().len();
     rig.pass(SECOND * 2);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{Because, NodeId},
+    id::{Because, DecisionId, NodeId},
     mesh::Sight,
     node::{Cause, Liveness, Named},
     text::{SENTENCE, is_hidden, shortened},
@@ -346,7 +346,7 @@ pub struct Loss {
     /// Reason why it was given up.
     pub cause: Cause,
     /// The decision that gave it up; `None` if unknown.
-    pub decision: Option<u64>,
+    pub decision: Option<DecisionId>,
 }
 
 impl Evidence {

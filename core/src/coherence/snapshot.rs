@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use super::Report;
 use crate::{
     autonomy, behaviour,
-    id::{ClusterId, NodeId},
+    id::{ClusterId, EventNo, NodeId},
     integrity::{Digest, PublicKey},
     mesh::{Coordinate, Finding, ObserverLinks, Topology},
     node::{Cause, Liveness, NodeIndex, NodeRecord},
@@ -48,7 +48,7 @@ pub struct Nodes {
     pub rows: Arc<Vec<Arc<NodeRow>>>,
     /// Number of the newest event that the rows reflect; later events may describe changes that the rows do not show
     /// yet.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// Details of a node, available on request. They change with every heartbeat and are not part of the sealed snapshot.

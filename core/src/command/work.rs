@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    id::NodeId,
+    id::{EventNo, NodeId},
     placement::{Score, Waiting},
     time::WallTime,
     workload::{AssignmentId, Spec},
@@ -105,7 +105,7 @@ pub struct Changed {
     /// Nodes that take none, or no further one, and why.
     pub rejections: Vec<(NodeId, String, String)>,
     /// The event that records it; 0 when nothing changed.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// An instance that would stop.
@@ -139,7 +139,7 @@ pub struct Forgotten {
     /// For each workload with instances on the node: its stops are the instances given up, its starts the first replacements.
     pub changes: Vec<Changed>,
     /// The event that records it; 0 of a plan.
-    pub event: u64,
+    pub event: EventNo,
 }
 
 /// An instance that is started.

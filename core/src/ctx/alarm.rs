@@ -1,5 +1,6 @@
 //! Timers of the coordinator.
 
+use crate::id::DirectiveId;
 use crate::{node::NodeIndex, timer::Kinds};
 
 /// A timer of the coordinator.
@@ -16,7 +17,7 @@ pub(crate) enum Timer {
     /// Survey of the mesh.
     Survey,
     /// Redelivery or expiry of a directive.
-    Directive(u64),
+    Directive(DirectiveId),
     /// Reconciliation of workloads; stale unless the token is that of the newest timer.
     Reconcile(u64),
     /// Delivery of the remaining assignments to nodes.

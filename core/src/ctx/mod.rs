@@ -16,7 +16,7 @@ use config::Config;
 use outbox::Outbox;
 
 use crate::{
-    id::ClusterId,
+    id::{ClusterId, EventNo},
     node::NodeIndex,
     registry::Registry,
     standing::{self, SINGLETON},
@@ -99,7 +99,7 @@ impl Ctx {
             stopping: self.stopping,
             registry: self.registry.clone(),
             timers: Timers::default(),
-            outbox: Outbox::new(0),
+            outbox: Outbox::new(EventNo(0)),
         }
     }
 

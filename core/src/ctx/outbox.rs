@@ -15,7 +15,7 @@ use crate::{
     ctx::alarm::Timer,
     effect::{Effect, RequestId},
     event::{Event, EventBody},
-    id::NodeId,
+    id::{DirectiveId, EventNo, NodeId},
     node::{ConnId, Liveness, NodeIndex},
     protocol::{Message, Refused},
     registry::Registry,
@@ -39,7 +39,7 @@ pub(crate) enum Then {
     /// Welcomes an agent.
     Welcome(ConnId, NodeIndex),
     /// Delivers a directive.
-    Deliver(u64),
+    Deliver(DirectiveId),
     /// Marks the records of these instances as durable.
     Kept(Vec<AssignmentId>),
     /// Sends a node its assignments.
@@ -63,7 +63,7 @@ pub(crate) struct Outbox {
     then: Vec<Then>,
     /// Unconfirmed batches: the time of their submission and the actions that depend on them.
     awaited: VecDeque<(Time, Vec<Then>)>,
-    last_event: u64,
+    last_event: EventNo,
     /// Nodes whose state changed since their rows were last published.
     touched: BTreeSet<NodeIndex>,
     /// Nodes whose instances' reported state changed since the last publication.
@@ -73,7 +73,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(last_event: u64) -> Outbox {
+    pub(crate) fn new(last_event: EventNo) -> Outbox {
         Outbox {
             effects: VecDeque::new(),
             repeats: Repeats::default(),
@@ -155,7 +155,7 @@ impl Outbox {
     }
 
     /// Number of the newest event.
-    pub(crate) fn last_event(&self) -> u64 {
+    pub(crate) fn last_event(&self) -> EventNo {
         self.last_event
     }
 
@@ -244,7 +244,7 @@ impl Ctx {
     }
 
     /// Records an event in the next batch and returns its number.
-    pub(crate) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> u64 {
+    pub(crate) fn record(&mut self, node: Option<NodeIndex>, summary: String, body: EventBody) -> EventNo {
         self.record_times(node, summary, body, 1)
     }
 
@@ -255,8 +255,8 @@ impl Ctx {
         summary: String,
         body: EventBody,
         times: u32,
-    ) -> u64 {
-        self.outbox.last_event += 1;
+    ) -> EventNo {
+        self.outbox.last_event.0 += 1;
         let (id, node_name) = node.map_or((None, String::new()), |index| {
             let node = &self.registry[index];
             (Some(node.record.id()), node.name().to_owned())
@@ -277,7 +277,7 @@ impl Ctx {
     }
 
     /// Records an event about a workload.
-    pub(crate) fn record_workload(&mut self, name: &str, summary: String) -> u64 {
+    pub(crate) fn record_workload(&mut self, name: &str, summary: String) -> EventNo {
         let body = EventBody::Workload {
             workload: name.to_owned(),
             assignment: None,

@@ -9,7 +9,7 @@ use crate::{
     command::{Admit, Command, Enrol, NodeAdmission, Renew, Revoke},
     ctx::repeats::{Repeating, Told},
     event::EventBody,
-    id::NodeId,
+    id::{EventNo, NodeId},
     integrity::Digest,
     node::{Admission, Cause, Liveness, NodeIndex},
     systems::admission::{self, Enrolled},
@@ -19,7 +19,7 @@ impl Coordinator {
     /// A host joins.
     pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<NodeAdmission, Refusal> {
         let joined = match self.admissions.enrol(&mut self.ctx, enrolment)? {
-            Enrolled::Known(index) => return Ok(self.admission(index, false, 0)),
+            Enrolled::Known(index) => return Ok(self.admission(index, false, EventNo::default())),
             Enrolled::Joined(joined) => joined,
         };
         let index = joined.index;
@@ -39,7 +39,7 @@ impl Coordinator {
     /// A node's certificate is to be renewed.
     pub(super) fn renew(&mut self, renewal: &Renew) -> Result<NodeAdmission, Refusal> {
         let index = self.admissions.renew(&mut self.ctx, renewal)?;
-        Ok(self.admission(index, false, 0))
+        Ok(self.admission(index, false, EventNo::default()))
     }
 
     /// What a hello's transport proves, against what is known: the node becomes pending when it is not what was admitted.
@@ -80,7 +80,7 @@ impl Coordinator {
             identity.machine = machine;
         }
         let changed = self.rule(index, Admission::Admitted, by, "admitted by an operator");
-        let mut event = 0;
+        let mut event = EventNo::default();
         if changed {
             let wall = self.ctx.wall_now();
             let node = &mut self.ctx.registry[index];
@@ -108,7 +108,7 @@ impl Coordinator {
             reason
         };
         let changed = self.rule(index, Admission::Revoked, by, shown);
-        let mut event = 0;
+        let mut event = EventNo::default();
         if changed {
             event = self.carried_out(index, Revoke::VERB, shown.to_owned(), by);
             self.end_for(index, RefusalReason::Revoked, "this node was revoked");
@@ -124,7 +124,7 @@ impl Coordinator {
         Ok(self.admission(index, changed, event))
     }
 
-    fn admission(&self, index: NodeIndex, changed: bool, event: u64) -> NodeAdmission {
+    fn admission(&self, index: NodeIndex, changed: bool, event: EventNo) -> NodeAdmission {
         let record = &self.ctx.registry[index].record;
         NodeAdmission {
             node: record.id(),

@@ -11,6 +11,7 @@ use crate::{
     },
     ctx::outbox::Then,
     event::EventBody,
+    id::{DirectiveId, EventNo},
     limits,
     node::{Eligibility, NodeIndex},
     text::Span,
@@ -136,7 +137,7 @@ impl Coordinator {
             return Ok(NodeEligibility {
                 eligibility,
                 changed: false,
-                event: 0,
+                event: EventNo::default(),
             });
         }
         let node = &mut self.ctx.registry[index];
@@ -171,7 +172,7 @@ impl Coordinator {
             return Ok(NodeLabels {
                 labels: before.labels(),
                 changed,
-                event: 0,
+                event: EventNo::default(),
             });
         }
         let mut record = Arc::clone(before);
@@ -216,7 +217,7 @@ impl Coordinator {
         }
         let wanted = interval.unwrap_or(self.ctx.config.heartbeat);
         let id = match self.ctx.registry[index].live_session() {
-            None => 0,
+            None => DirectiveId::default(),
             Some(_) => {
                 let issued = self.behaviour.issue(&mut self.ctx, index, Order::SetHeartbeat(wanted));
                 issued.ok_or(Refusal::Overloaded(Limit::passes("too many directives under way")))?
@@ -232,7 +233,7 @@ impl Coordinator {
     }
 
     /// Keeps what a command changed, and records it.
-    pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> u64 {
+    pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> EventNo {
         self.ctx.keep(index);
         self.work.node_changed(&mut self.ctx, index);
         let summary = format!("{verb} {}: {detail}", self.ctx.registry[index].name());

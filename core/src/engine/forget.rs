@@ -11,6 +11,7 @@ use crate::{
     access::BARRED,
     command::{Command, Forget},
     event::EventBody,
+    id::EventNo,
     node::{Admission, Liveness, Node, NodeIndex},
     text::Span,
     time::WallTime,
@@ -67,7 +68,7 @@ impl Coordinator {
         );
         let mut changes = self.given_up(index);
         let event = match plan {
-            true => 0,
+            true => EventNo::default(),
             false => self.forget_at(index, reason, by),
         };
         for change in &mut changes {
@@ -185,7 +186,7 @@ impl Coordinator {
     }
 
     /// Forgets a node that may be forgotten and returns the number of the event.
-    fn forget_at(&mut self, index: NodeIndex, reason: &str, by: &str) -> u64 {
+    fn forget_at(&mut self, index: NodeIndex, reason: &str, by: &str) -> EventNo {
         let name = self.ctx.registry[index].name().to_owned();
         let detail = match reason {
             "" => "its record, labels and identity are removed",

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Coordinator;
-use crate::placement::{Fleet, Plan};
+use crate::{
+    id::DecisionId,
+    placement::{Fleet, Plan},
+};
 
 /// Delay of reconciliation while the store is behind.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
@@ -57,7 +60,7 @@ impl Coordinator {
         let now = self.ctx.clock.now;
         self.work.tell_failure_once(name, &mut plan);
         let decision = match plan.is_idle() {
-            true => 0,
+            true => DecisionId::default(),
             false => self.autonomy.placed(&mut self.ctx, self.work.table(), name, &plan),
         };
         self.autonomy.healed(now, &plan);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Coordinator, Message};
 use crate::{
     behaviour::{Order, State},
-    id::NodeId,
+    id::{DirectiveId, NodeId},
     mesh::Observation,
     node::{ConnId, Health, NodeIndex},
     standing::{Question, Standing},
@@ -157,7 +157,7 @@ impl Coordinator {
     }
 
     /// Handles an agent's report on the state of a directive.
-    pub(super) fn directive_update(&mut self, conn: ConnId, id: u64, state: State, detail: &str) {
+    pub(super) fn directive_update(&mut self, conn: ConnId, id: DirectiveId, state: State, detail: &str) {
         let Some(index) = self.ctx.registry.of_conn(conn) else {
             self.no_session(conn, "directive");
             return;

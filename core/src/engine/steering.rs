@@ -7,6 +7,7 @@ use crate::{
     autonomy::{Because, Decision, PolicyChange, Why},
     command::{Command, PolicySet, Rebalance},
     event::EventBody,
+    id::{DecisionId, EventNo},
     node::NodeIndex,
     systems::{
         autonomy::{approvals::Wish, rebalance::Shift},
@@ -76,14 +77,14 @@ impl Coordinator {
     /// Updates the policy of Autonomy.
     pub(super) fn set_policy(&mut self, change: PolicyChange, by: &str) -> PolicySet {
         let (policy, event) = self.autonomy.set_policy(&mut self.ctx, change, by);
-        if event > 0 {
+        if event > EventNo(0) {
             self.work.dirty_all(&mut self.ctx);
         }
         PolicySet { policy, event }
     }
 
     /// Handles an operator's approval or rejection of a decision.
-    pub(super) fn decide(&mut self, id: u64, approve: bool, by: &str) -> Result<Arc<Decision>, Refusal> {
+    pub(super) fn decide(&mut self, id: DecisionId, approve: bool, by: &str) -> Result<Arc<Decision>, Refusal> {
         let (decision, wish) = self.autonomy.answer(&mut self.ctx, id, approve, by)?;
         match wish {
             None => {}

@@ -17,6 +17,7 @@ use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
     autonomy::{Loss, Why},
     backoff::doubled,
+    id::DecisionId,
     node::{Cause, NodeIndex},
     time::Time,
     workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
@@ -53,7 +54,7 @@ pub enum Place {
         /// Time until which a lease granted to the node may be valid.
         lease: Time,
         /// The decision that gave it up; `None` if unknown.
-        decision: Option<u64>,
+        decision: Option<DecisionId>,
     },
 }
 
@@ -63,7 +64,7 @@ pub struct Allowance<'a> {
     /// Number of lost instances that may be replaced.
     pub heals: usize,
     /// Lost instances that may be replaced regardless of the budget, each with the decision that an operator approved.
-    pub approved: &'a BTreeMap<AssignmentId, u64>,
+    pub approved: &'a BTreeMap<AssignmentId, DecisionId>,
     /// Number of instances that may be preempted.
     pub evictions: usize,
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    id::Uuid,
+    id::{DecisionId, Uuid},
     node::{Admission, Eligibility, Labels, Liveness, NOT_CONTAINED, NodeRecord, PID_NAMESPACE},
     workload::{Constraint, Kind, Operator},
 };
@@ -271,7 +271,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         placed: WallTime(0),
         reason: String::new(),
         score: Score::default(),
-        decision: 0,
+        decision: DecisionId(0),
         replaces: None,
         attempt: 0,
         stop_reason: String::new(),

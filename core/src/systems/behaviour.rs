@@ -7,6 +7,7 @@ use crate::{
     coherence::{BehaviourOverview, PendingRow},
     ctx::{Ctx, alarm::Timer, outbox::Then},
     event::EventBody,
+    id::DirectiveId,
     node::NodeIndex,
     protocol::Message,
 };
@@ -35,7 +36,7 @@ impl Behaviour {
     }
 
     /// Issues a directive, which is delivered once it is durable. Returns `None` at a limit.
-    pub(crate) fn issue(&mut self, ctx: &mut Ctx, index: NodeIndex, order: Order) -> Option<u64> {
+    pub(crate) fn issue(&mut self, ctx: &mut Ctx, index: NodeIndex, order: Order) -> Option<DirectiveId> {
         let pending = self.directives.issue(index, order, ctx.clock.now + EXPIRES)?;
         note(ctx, index, &pending, "");
         ctx.outbox.then(Then::Deliver(pending.id));
@@ -43,7 +44,7 @@ impl Behaviour {
     }
 
     /// Delivers or redelivers a directive if its node has a session; expires it once its time is over.
-    pub(crate) fn redeliver(&mut self, ctx: &mut Ctx, id: u64) {
+    pub(crate) fn redeliver(&mut self, ctx: &mut Ctx, id: DirectiveId) {
         let now = ctx.clock.now;
         if let Some(expired) = self.directives.expire(id, now) {
             let delivered = expired.attempts > 0;
@@ -75,7 +76,7 @@ impl Behaviour {
         &mut self,
         ctx: &mut Ctx,
         index: NodeIndex,
-        id: u64,
+        id: DirectiveId,
         state: State,
         detail: &str,
     ) -> Option<Order> {
@@ -85,7 +86,7 @@ impl Behaviour {
     }
 
     /// Directives of a node that were not delivered in its current session.
-    pub(crate) fn undelivered(&self, index: NodeIndex) -> Vec<u64> {
+    pub(crate) fn undelivered(&self, index: NodeIndex) -> Vec<DirectiveId> {
         self.directives.undelivered(index)
     }
 

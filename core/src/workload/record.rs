@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Score;
 use super::{Exit, Held, Spec};
 use crate::{
-    id::{Because, NodeId},
+    id::{Because, DecisionId, NodeId},
     time::WallTime,
 };
 
@@ -192,7 +192,7 @@ pub struct Assignment {
     /// Score of the node at the placement.
     pub score: Score,
     /// The decision that placed it.
-    pub decision: u64,
+    pub decision: DecisionId,
     /// The instance that it replaces.
     pub replaces: Option<AssignmentId>,
     /// Number of consecutive failures of earlier instances of this slot.

@@ -97,7 +97,11 @@ mod rows {
     use proptest::prelude::*;
 
     use super::super::*;
-    use crate::{id::Uuid, placement::Score, time::WallTime};
+    use crate::{
+        id::{DecisionId, Uuid},
+        placement::Score,
+        time::WallTime,
+    };
 
     fn row(id: u64, detail: u8) -> AssignmentRow {
         let record = Assignment {
@@ -110,7 +114,7 @@ mod rows {
             placed: WallTime(0),
             reason: detail.to_string(),
             score: Score::default(),
-            decision: 0,
+            decision: DecisionId(0),
             replaces: None,
             attempt: 0,
             stop_reason: String::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wyneos_core::{
     autonomy::{self, Because, Decision, Evidence, Fact, Kind, Loss, Outcome, Source},
     event::EventBody,
-    id::NodeId,
+    id::{DecisionId, EventNo, NodeId},
     mesh::Finding,
     node::Liveness,
     standing,
@@ -93,7 +93,7 @@ fn check_causes(scene: &mut Scene<'_>, decision: &Decision, event: u64) {
     let verdicts = &scene.witness.verdicts;
     let is_known = |because: &Because| match because {
         Because::Decision(id) => *id < decision.id && scene.witness.decided.contains(id),
-        Because::Event(number) => *number < event,
+        Because::Event(number) => *number < EventNo(event),
         Because::Finding(_) => true,
     };
     let unknown = decision.caused_by.iter().find(|because| !is_known(because));
@@ -145,7 +145,7 @@ pub(super) fn observe_moves(scene: &mut Scene<'_>, batch: &Batch) {
         };
         scene.witness.placed.insert(*id, now);
         scene.witness.newest = scene.witness.newest.max(*id);
-        if placed && record.decision == 0 {
+        if placed && record.decision == DecisionId(0) {
             scene
                 .stage
                 .fail(format!("{id} of {} was placed without a decision", record.workload));
@@ -207,8 +207,8 @@ impl Host {
         }
         for (at, event) in batch.events.iter().enumerate() {
             let expected = self.last_event + 1;
-            self.last_event = event.sequence;
-            if event.sequence != expected {
+            self.last_event = event.sequence.0;
+            if event.sequence != EventNo(expected) {
                 scene
                     .stage
                     .fail(format!("event {} follows {}", event.sequence, expected - 1));
@@ -232,7 +232,7 @@ impl Host {
                 }
                 scene.witness.decided.insert(decision.id);
                 check_rule(scene, decision);
-                check_causes(scene, decision, event.sequence);
+                check_causes(scene, decision, event.sequence.0);
                 check_placement(scene, decision, batch, now);
             }
             let (Some(id), EventBody::Liveness { from, to, cause }) = (event.node, &event.body) else {

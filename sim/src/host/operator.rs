@@ -38,7 +38,7 @@ impl Host {
         }
         if order.verb == Verb::Approve {
             for id in scene.witness.pending.clone() {
-                self.command(scene, machines, id, Decide { id, approve: true });
+                self.command(scene, machines, id.0, Decide { id, approve: true });
             }
             return;
         }

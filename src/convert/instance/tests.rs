@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use wyneos_core::id::EventNo;
 use wyneos_core::{id::Uuid, placement::Score, workload::Spec};
 
 use super::*;
@@ -78,7 +79,7 @@ fn changed(shape: &Shape) -> Changed {
         later: 0,
         waiting: (0..shape.waiting.0).map(waiting).collect(),
         rejections: (0..shape.rejections).map(rejected).collect(),
-        event: 0,
+        event: EventNo(0),
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wyneos_core::{
     autonomy::{Kind, Loss, Mode, Outcome, Source},
     event::Event,
-    id::Uuid,
+    id::{DecisionId, EventNo, Uuid},
     mesh::Sight,
     node::{Cause, Named},
     placement::Score,
@@ -31,7 +31,7 @@ fn instance(id: u64, text: usize) -> Arc<AssignmentRow> {
         placed: WallTime(0),
         reason: "r".repeat(text),
         score: Score::default(),
-        decision: 0,
+        decision: DecisionId(0),
         replaces: None,
         attempt: 0,
         stop_reason: String::new(),
@@ -115,7 +115,7 @@ fn decided(id: u64, kind: Kind, evidence: Vec<Evidence>, caused_by: Vec<Because>
     let placement = kind == Kind::Placement;
     let node = (!placement).then_some(GONE);
     let decision = Decision {
-        id,
+        id: DecisionId(id),
         time: WallTime(0),
         epoch: 1,
         cycle: 1,
@@ -134,7 +134,7 @@ fn decided(id: u64, kind: Kind, evidence: Vec<Evidence>, caused_by: Vec<Because>
         caused_by,
     };
     Event {
-        sequence: id,
+        sequence: EventNo(id),
         time: WallTime(0),
         epoch: 1,
         cycle: 1,
@@ -156,7 +156,7 @@ fn lost(slot: u32, verdict: u64) -> Evidence {
     let loss = Loss {
         node: GONE,
         cause: Cause::HostSilent,
-        decision: Some(verdict),
+        decision: Some(DecisionId(verdict)),
     };
     let (of, on, why) = (Instance::new(&"web".into(), slot), named(GONE), Why::Lost(loss));
     Evidence::new(WallTime(0), Source::Placement, Fact::Stop { of, on, why })
@@ -166,7 +166,7 @@ fn lost(slot: u32, verdict: u64) -> Evidence {
 fn why_follows_ids_from_an_instance_to_the_observers_that_missed_its_node() {
     let observer = named(Uuid([1; 16]));
     let missed = Evidence::new(WallTime(0), Source::Node(observer), Fact::Sees(Sight::Silent));
-    let by = |id: u64| vec![Because::Decision(id)];
+    let by = |id: u64| vec![Because::Decision(DecisionId(id))];
     let events = [
         decided(1, Kind::Liveness, Vec::new(), Vec::new()),
         decided(2, Kind::Liveness, vec![missed], by(1)),
@@ -194,12 +194,12 @@ fn why_follows_ids_from_an_instance_to_the_observers_that_missed_its_node() {
     store.commit(1, &[batch]).unwrap();
     let here = Arc::new(());
     let still = Still::of(&here);
-    let ids = |decisions: &[Arc<Decision>]| decisions.iter().map(|one| one.id).collect::<Vec<_>>();
+    let ids = |decisions: &[Arc<Decision>]| decisions.iter().map(|one| one.id.0).collect::<Vec<_>>();
     let mark = Mark {
         id: AssignmentId(7),
         workload: "web".into(),
         slot: 0,
-        decision: 0,
+        decision: DecisionId(0),
     };
     let of_instance = happened(&*store.history(), &still, "web", Some(&mark)).unwrap();
     assert_eq!(ids(&of_instance.decisions), [4]);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wyneos_core::{
     autonomy::{Evidence, Fact, Loss, Source, Why},
-    id::Uuid,
+    id::{DecisionId, Uuid},
     node::{Cause, Named},
     time::WallTime,
     workload::Instance,
@@ -25,7 +25,7 @@ fn lost() -> Evidence {
     let loss = Loss {
         node: node.id,
         cause: Cause::HostSilent,
-        decision: Some(9),
+        decision: Some(DecisionId(9)),
     };
     let (of, why) = (Instance::new(&"web".into(), 3), Why::Lost(loss));
     let fact = Fact::Stop {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::id::DecisionId;
 use crate::{id::Uuid, workload::AssignmentId};
 
 fn on(name: &str) -> Named {
@@ -16,7 +17,7 @@ fn lost() -> Loss {
     Loss {
         node: Uuid([7; 16]),
         cause: Cause::HostSilent,
-        decision: Some(9),
+        decision: Some(DecisionId(9)),
     }
 }
 

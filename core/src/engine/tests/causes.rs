@@ -9,7 +9,7 @@ use super::{
 use crate::{
     autonomy::{Because, Decision, Fact, Kind, Source, Why},
     event::EventBody,
-    id::NodeId,
+    id::{DecisionId, NodeId},
     mesh::Sight,
     node::Liveness,
     workload::Assignment,
@@ -18,7 +18,7 @@ use crate::{
 impl Site {
     fn decision(&self, id: u64) -> Arc<Decision> {
         let decision = |body: &EventBody| match body {
-            EventBody::Decision(decision) if decision.id == id => Some(Arc::clone(decision)),
+            EventBody::Decision(decision) if decision.id == DecisionId(id) => Some(Arc::clone(decision)),
             _ => None,
         };
         let mut events = self.rig.events.iter();
@@ -30,7 +30,7 @@ impl Site {
     /// The verdict that a move names as its cause.
     fn verdict(&self, moved: &Decision) -> Arc<Decision> {
         let decisions = moved.caused_by.iter().filter_map(|because| match because {
-            Because::Decision(id) => Some(self.decision(*id)),
+            Because::Decision(id) => Some(self.decision(id.0)),
             _ => None,
         });
         let mut verdicts = decisions.filter(|decision| decision.kind == Kind::Liveness);
@@ -54,7 +54,7 @@ fn a_move_leads_by_ids_to_the_verdict_and_to_the_observers_that_missed_the_node(
     site.pass(SECOND * 60);
     let new = site.replacement();
     // From the instance to its decision, and to the verdict that it names.
-    let moved = site.decision(new.decision);
+    let moved = site.decision(new.decision.0);
     let start = moved.evidence.iter().map(|evidence| &evidence.fact).find(|fact| {
         let of = fact.instance();
         matches!(fact, Fact::Start { .. }) && of.is_some_and(|of| of.slot == new.slot)

@@ -6,6 +6,7 @@ use crate::{
     command,
     engine::{Answer, FromAgent, Input, Message, Refusal, RequestId},
     event::EventBody,
+    id::{DirectiveId, EventNo},
     node::{ConnId, Eligibility, Labels},
     registry::NoSuchNode,
 };
@@ -62,7 +63,7 @@ fn a_cordon_is_durable_before_it_is_answered_and_harmless_twice() {
                 Ok(Answer::Cordon(command::NodeEligibility {
                     eligibility,
                     changed: false,
-                    event: 0
+                    event: EventNo(0)
                 }))
             ),
         ]
@@ -136,7 +137,7 @@ fn nodes_are_found_by_id_prefix_or_name() {
     );
 }
 
-fn directives(rig: &Rig, conn: u64) -> Vec<(u64, u64, Order)> {
+fn directives(rig: &Rig, conn: u64) -> Vec<(DirectiveId, u64, Order)> {
     rig.sent
         .iter()
         .filter_map(|(to, message)| match message {

@@ -132,6 +132,6 @@ fn events_are_numbered_without_gaps_across_restarts() {
     rig.pass(SECOND * 30);
     let first = rig.events.clone();
     let rig = rig.restart();
-    let sequences: Vec<u64> = first.iter().chain(&rig.events).map(|event| event.sequence).collect();
+    let sequences: Vec<u64> = first.iter().chain(&rig.events).map(|event| event.sequence.0).collect();
     assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<u64>>());
 }

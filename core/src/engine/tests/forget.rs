@@ -19,7 +19,7 @@ use crate::{
     autonomy, command,
     engine::{Config, Denial, Forgotten, FromAgent, Input, Refusal, RefusalReason},
     event::EventBody,
-    id::{NodeId, Uuid},
+    id::{EventNo, NodeId, Uuid},
     integrity::PublicKey,
     node::{Admission, ConnId, Liveness},
     store::Durable,
@@ -166,7 +166,7 @@ fn its_name_is_free_for_another_one_and_its_token_is_good_for_that() {
     // Neither was ever heard, so neither has a lease.
     let id = node_id(1).to_string();
     let planned = ask(&mut rig, &id, true).unwrap();
-    assert!(!planned.applied && planned.event == 0 && planned.name == "node-1");
+    assert!(!planned.applied && planned.event == EventNo(0) && planned.name == "node-1");
     assert!(
         matches!(cordon(&mut rig), Err(Refusal::Node(_))),
         "a plan changes nothing"

@@ -8,6 +8,7 @@ use super::rig::{Rig, hello};
 use crate::{
     command,
     engine::{FromAgent, Input, RequestId},
+    id::DirectiveId,
     node::{ConnId, Liveness, Node},
 };
 
@@ -87,7 +88,7 @@ fn take(rig: &mut Rig, step: &Step, number: u64) {
             rig.input(Input::FromAgent(
                 ConnId(conn),
                 FromAgent::Directive {
-                    id: 1 << 32 | id,
+                    id: DirectiveId(1 << 32 | id),
                     state,
                     detail: String::new(),
                 },
@@ -149,7 +150,7 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
     prop_assert_eq!(core.ctx.registry.conns(), sessions);
     prop_assert_eq!(core.behaviour.unaccounted(), 0);
     prop_assert!(core.ctx.outbox.awaited() <= crate::ctx::outbox::MAX_AWAITED);
-    let sequences: Vec<u64> = rig.events.iter().map(|event| event.sequence).collect();
+    let sequences: Vec<u64> = rig.events.iter().map(|event| event.sequence.0).collect();
     prop_assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
     let order: Vec<(u64, u64)> = rig
         .snapshots

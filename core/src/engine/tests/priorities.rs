@@ -11,6 +11,7 @@ use crate::{
     command,
     engine::WorkloadVerb,
     event::{Event, EventBody},
+    id::DecisionId,
     workload::{AssignmentId, Goal, Phase, Spec},
 };
 
@@ -106,14 +107,19 @@ fn room_is_asked_for_where_that_is_the_mode_and_made_once_it_is_approved() {
     site.apply(big("high", 1, 500, 50));
     site.pass(SECOND * 60);
     assert_eq!((site.running("high"), site.running("low")), (0, 2));
-    let asked: Vec<u64> = decisions(&site)
+    let asked: Vec<DecisionId> = decisions(&site)
         .iter()
         .filter(|decision| decision.kind == Kind::Preempt)
         .map(|decision| decision.id)
         .collect();
     assert_eq!(asked.len(), 1, "it is asked once");
     let (id, approve) = (asked[0], true);
-    site.rig.command(command::Decide { id, approve }).unwrap();
+    site.rig
+        .command(command::Decide {
+            id: DecisionId(id.0),
+            approve,
+        })
+        .unwrap();
     assert_eq!((site.running("high"), site.running("low")), (1, 1));
 }
 

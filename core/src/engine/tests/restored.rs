@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, WorkloadVerb},
-    id::Uuid,
+    id::{DecisionId, EventNo, Uuid},
     node::{ConnId, NodeRecord},
     placement::Score,
     store::{Durable, Restored},
@@ -65,7 +65,7 @@ fn assignment(count: u64, name: &str, slot: u32, node: u8) -> Arc<Assignment> {
         placed: WallTime(7),
         reason: "declared".to_owned(),
         score: Score::default(),
-        decision: 9,
+        decision: DecisionId(9),
         replaces: None,
         attempt: 0,
         stop_reason: String::new(),
@@ -102,10 +102,10 @@ impl Site {
             taken,
             time: WallTime(60_000),
             epoch: AFTER - 1,
-            event: 5_000,
+            event: EventNo(5_000),
             settled: false,
         });
-        durable.last_event = 5_000;
+        durable.last_event = EventNo(5_000);
         Site {
             rig: Rig::from(durable),
             conns: Vec::new(),
@@ -236,12 +236,12 @@ fn ended() -> Status {
 #[test]
 fn numbers_go_on_above_whatever_was_given_out() {
     let (taken, now) = (WallTime(1_700_000_000_000), WallTime(1_700_000_060_000));
-    let restored = Restored::new(4, 900, taken, now).unwrap();
-    assert_eq!((restored.epoch, restored.event), (1_700_000_060, 1_700_000_060_000));
+    let restored = Restored::new(4, EventNo(900), taken, now).unwrap();
+    assert_eq!((restored.epoch, restored.event.0), (1_700_000_060, 1_700_000_060_000));
     // A later restoration of the same backup uses numbers above those of the first one.
-    let again = Restored::new(4, 900, taken, WallTime(now.0 + 60_000)).unwrap();
+    let again = Restored::new(4, EventNo(900), taken, WallTime(now.0 + 60_000)).unwrap();
     assert!(again.epoch > restored.epoch + 59 && again.event > restored.event);
-    assert_eq!(Restored::new(4, 900, now, taken), None, "the clock is behind");
+    assert_eq!(Restored::new(4, EventNo(900), now, taken), None, "the clock is behind");
 
     let mut site = Site::new(Vec::new(), Vec::new(), true);
     site.joins(1, &[]);
@@ -249,7 +249,7 @@ fn numbers_go_on_above_whatever_was_given_out() {
     site.apply(&service("web", 1), false);
     site.pass(SECOND * 2);
     assert_eq!(site.ids("web"), [AssignmentId(AFTER << 32 | 1)]);
-    let numbers: Vec<u64> = site.rig.events.iter().map(|event| event.sequence).collect();
+    let numbers: Vec<u64> = site.rig.events.iter().map(|event| event.sequence.0).collect();
     assert_eq!(numbers[0], 5_001);
 }
 

@@ -10,7 +10,7 @@ use crate::{
         RequestId, Welcome,
     },
     event::Event,
-    id::{NodeId, Uuid},
+    id::{EventNo, NodeId, Uuid},
     integrity::{PublicKey, Sealer},
     mesh::{Observation, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Hello, Labels, Liveness, Origin},
@@ -67,7 +67,7 @@ pub(super) struct Rig {
     /// Nodes as seen by readers, and the number of publications.
     pub(super) nodes: Arc<Vec<Arc<NodeRow>>>,
     pub(super) shown: usize,
-    pub(super) seen_event: u64,
+    pub(super) seen_event: EventNo,
     /// Whether the store is stalled, and the number of unconfirmed commits.
     pub(super) stalled: bool,
     pub(super) unconfirmed: usize,
@@ -102,7 +102,7 @@ impl Rig {
             view: Arc::default(),
             nodes: Arc::default(),
             shown: 0,
-            seen_event: 0,
+            seen_event: EventNo::default(),
             stalled: false,
             unconfirmed: 0,
             sealer,

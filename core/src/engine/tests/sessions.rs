@@ -6,6 +6,7 @@ use crate::{
     autonomy::Outcome,
     engine::{FromAgent, Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
+    id::DirectiveId,
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},
     time::WallTime,
@@ -224,7 +225,7 @@ fn contradictory_messages_end_the_session_with_the_field() {
             rig.input(Input::FromAgent(
                 ConnId(1),
                 FromAgent::Directive {
-                    id: 1,
+                    id: DirectiveId(1),
                     state,
                     detail: String::new(),
                 },

@@ -8,7 +8,7 @@ use crate::{
     autonomy::{Mode, PolicyChange},
     command,
     engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, Work, WorkloadVerb},
-    id::NodeId,
+    id::{DecisionId, NodeId},
     node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
 };
@@ -465,7 +465,13 @@ fn modes_are_durable_and_a_decision_is_answered_once() {
         .map(|policy| policy.heal.name())
         .collect();
     assert_eq!(kept, BTreeSet::from(["observe"]));
-    let refused = site.rig.command(command::Decide { id: 5, approve: true }).unwrap_err();
+    let refused = site
+        .rig
+        .command(command::Decide {
+            id: DecisionId(5),
+            approve: true,
+        })
+        .unwrap_err();
     assert_eq!(refused.to_string(), "no decision that waits \"5\"");
 }
 

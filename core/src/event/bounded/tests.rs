@@ -4,14 +4,14 @@ use super::*;
 use crate::{
     autonomy::{Kind, Mode, Outcome},
     behaviour::{DirectiveRecord, State},
-    id::Uuid,
+    id::{DecisionId, DirectiveId, EventNo, Uuid},
     mesh::{Finding, FindingKind},
     time::WallTime,
 };
 
 fn decision(action: &str, evidence: usize, alternatives: usize) -> Decision {
     Decision {
-        id: 1,
+        id: DecisionId(1),
         time: WallTime(1),
         epoch: 1,
         cycle: 1,
@@ -53,7 +53,7 @@ fn bodies(text: &str, many: usize) -> Vec<EventBody> {
         EventBody::Impostor { detail: text.clone() },
         EventBody::Session { detail: text.clone() },
         EventBody::Directive(DirectiveRecord {
-            id: 1,
+            id: DirectiveId(1),
             order: "refresh".to_owned(),
             state: State::Failed,
             detail: text.clone(),
@@ -66,7 +66,7 @@ fn bodies(text: &str, many: usize) -> Vec<EventBody> {
 
 fn event(summary: &str, body: EventBody) -> Event {
     Event {
-        sequence: 1,
+        sequence: EventNo(1),
         time: WallTime(1),
         epoch: 1,
         cycle: 1,

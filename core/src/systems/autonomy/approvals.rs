@@ -8,6 +8,7 @@ use crate::{
     command::{Command, Refusal, SetPolicy},
     ctx::Ctx,
     event::EventBody,
+    id::{DecisionId, EventNo},
     time::Time,
     workload::AssignmentId,
 };
@@ -103,7 +104,7 @@ impl Autonomy {
     pub(crate) fn answer(
         &mut self,
         ctx: &mut Ctx,
-        id: u64,
+        id: DecisionId,
         approve: bool,
         by: &str,
     ) -> Result<(Arc<Decision>, Option<Wish>), Refusal> {
@@ -126,12 +127,12 @@ impl Autonomy {
     }
 
     /// Allows the replacement of these lost instances, as approved by `decision`.
-    pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>, decision: u64) {
+    pub(crate) fn approve(&mut self, ids: BTreeSet<AssignmentId>, decision: DecisionId) {
         self.approved.extend(ids.into_iter().map(|id| (id, decision)));
     }
 
     /// Updates the policy. The event is 0 if nothing changed.
-    pub(crate) fn set_policy(&mut self, ctx: &mut Ctx, change: PolicyChange, by: &str) -> (Policy, u64) {
+    pub(crate) fn set_policy(&mut self, ctx: &mut Ctx, change: PolicyChange, by: &str) -> (Policy, EventNo) {
         let before = self.policy;
         let policy = Policy {
             heal: change.heal.unwrap_or(before.heal),
@@ -139,7 +140,7 @@ impl Autonomy {
             preempt: change.preempt.unwrap_or(before.preempt),
         };
         if policy == before {
-            return (policy, 0);
+            return (policy, EventNo::default());
         }
         self.policy = policy;
         ctx.outbox.keep_policy(policy);

@@ -4,6 +4,7 @@ use super::Autonomy;
 use crate::{
     autonomy::{Alternative, Because, Evidence, Proposal},
     ctx::Ctx,
+    id::{DecisionId, EventNo},
     node::{Admission, Cause, Liveness, NodeIndex},
 };
 
@@ -14,9 +15,9 @@ impl Autonomy {
         &mut self,
         ctx: &mut Ctx,
         index: NodeIndex,
-        (to, event, evidence): (Liveness, Option<u64>, Vec<Evidence>),
+        (to, event, evidence): (Liveness, Option<EventNo>, Vec<Evidence>),
         idle: bool,
-    ) -> u64 {
+    ) -> DecisionId {
         let mut caused_by: Vec<Because> = event.map(Because::Event).into_iter().collect();
         if matches!(to, Liveness::Unreachable | Liveness::Offline) {
             // The node was in doubt first, so that decision is a cause.
@@ -49,7 +50,7 @@ impl Autonomy {
             caused_by,
         };
         let settled = matches!(to, Liveness::Online | Liveness::Left);
-        let mut newest = 0;
+        let mut newest = DecisionId::default();
         for decision in self.ledger.liveness(index, proposal, settled) {
             newest = decision.id;
             ctx.record_decision(Some(index), decision);

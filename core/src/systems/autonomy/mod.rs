@@ -22,6 +22,7 @@ use looking_back::Aim;
 use crate::{
     autonomy::{Decision, Ledger, Overview, Policy},
     ctx::Ctx,
+    id::DecisionId,
     node::NodeIndex,
     time::Time,
     workload::AssignmentId,
@@ -48,9 +49,9 @@ pub(crate) struct Autonomy {
     asked: BTreeMap<Arc<str>, Time>,
     /// Lost instances whose replacement an operator approved, each with the decision that asked for it; and lost
     /// instances reported as not replaced.
-    approved: BTreeMap<AssignmentId, u64>,
+    approved: BTreeMap<AssignmentId, DecisionId>,
     told: BTreeSet<AssignmentId>,
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<DecisionId, Pending>,
     /// Number of consecutive cycles for which nodes have been hot.
     hot: BTreeMap<NodeIndex, u32>,
     /// Times of the last move off each node, and of the last move of each instance.

@@ -6,6 +6,7 @@ use super::{Aim, Autonomy, healing::causes};
 use crate::{
     autonomy::{Alternative, Because, Evidence, Fact, Proposal, Source},
     ctx::Ctx,
+    id::DecisionId,
     placement::Plan,
     workload::{Instance, Table},
 };
@@ -24,7 +25,7 @@ impl Autonomy {
     }
 
     /// Records the decision for a plan, which the instances' records refer to, and returns its id.
-    pub(crate) fn placed(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> u64 {
+    pub(crate) fn placed(&mut self, ctx: &mut Ctx, table: &Table, name: &Arc<str>, plan: &Plan) -> DecisionId {
         let wall = ctx.wall_now();
         let mut evidence = Vec::new();
         let placement = |fact: Fact| Evidence::new(wall, Source::Placement, fact);

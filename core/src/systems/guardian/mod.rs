@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::{
     autonomy::Evidence,
     ctx::Ctx,
+    id::EventNo,
     mesh::{Findings, Mesh, ObserverLinks, Topology},
     node::{Liveness, NodeIndex},
     time::Time,
@@ -44,7 +45,7 @@ pub(crate) struct Transition {
     pub(crate) to: Liveness,
     pub(crate) evidence: Vec<Evidence>,
     /// Number of the event that records the change; `None` if only the cause changed.
-    pub(crate) event: Option<u64>,
+    pub(crate) event: Option<EventNo>,
 }
 
 impl Guardian {

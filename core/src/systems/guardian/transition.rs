@@ -8,6 +8,7 @@ use crate::{
     ctx::Ctx,
     ctx::alarm::Timer,
     event::EventBody,
+    id::DecisionId,
     node::{Cause, Liveness, NodeIndex},
     registry::FLAPS,
 };
@@ -207,7 +208,7 @@ impl Guardian {
     }
 
     /// Records the decision by which a node departed in the node's record.
-    pub(crate) fn decided(&mut self, ctx: &mut Ctx, transition: &Transition, decision: u64) {
+    pub(crate) fn decided(&mut self, ctx: &mut Ctx, transition: &Transition, decision: DecisionId) {
         let node = &mut ctx.registry[transition.node];
         if node.record.departed.is_some() {
             Arc::make_mut(&mut node.record).departed_by = Some(decision);

@@ -10,6 +10,7 @@ use super::Work;
 use crate::{
     command::PlannedStop,
     ctx::{Ctx, outbox::Then},
+    id::DecisionId,
     node::{Admission, Liveness, NodeIndex},
     placement::Score,
     workload::{
@@ -101,7 +102,7 @@ impl Work {
             placed: status.since,
             reason: "its node has it, and it was not known here".to_owned(),
             score: Score::default(),
-            decision: 0,
+            decision: DecisionId(0),
             replaces: None,
             attempt: 0,
             stop_reason: String::new(),

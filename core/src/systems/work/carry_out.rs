@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::Work;
 use crate::{
     ctx::{Ctx, outbox::Then},
-    id::Because,
+    id::{Because, DecisionId},
     node::{Admission, NodeIndex},
     placement::{self, Plan},
     workload::{Assignment, AssignmentId, Goal, Held, Spec, Workload},
@@ -34,7 +34,7 @@ impl Work {
     }
 
     /// Executes a plan on behalf of `decision`.
-    pub(crate) fn carry_out(&mut self, ctx: &mut Ctx, name: &Arc<str>, mut plan: Plan, decision: u64) {
+    pub(crate) fn carry_out(&mut self, ctx: &mut Ctx, name: &Arc<str>, mut plan: Plan, decision: DecisionId) {
         for (id, why) in &plan.stops {
             self.set_goal(ctx, *id, Goal::Stop, &why.to_string());
         }
@@ -92,7 +92,7 @@ impl Work {
         }
     }
 
-    fn start_instance(&mut self, ctx: &mut Ctx, name: &Arc<str>, start: &placement::Start, decision: u64) {
+    fn start_instance(&mut self, ctx: &mut Ctx, name: &Arc<str>, start: &placement::Start, decision: DecisionId) {
         let id = self.next_assignment(ctx);
         self.placed += 1;
         let record = Assignment {
