@@ -10,6 +10,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    backoff::doubled,
     node::{ConnId, Hello},
     protocol::{FromAgent, RefusalReason, Refused, Welcome},
     telemetry::Channel,
@@ -304,14 +305,14 @@ impl Session {
     pub(super) fn try_again(&mut self, ctx: &mut Ctx, loss: Loss) {
         let jittered = match loss.cause {
             Cause::Transport => {
-                let limit = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(16)));
+                let limit = doubled(BACKOFF_MIN, self.failures, BACKOFF_MAX);
                 self.failures = self.failures.saturating_add(1);
                 // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
                 // a lower bound.
                 limit.mul_f64(ctx.rng.random_range(0.0..1.0))
             }
             Cause::Content | Cause::Unreadable => {
-                let limit = UNREADABLE_MAX.min(UNREADABLE_MIN * 2u32.saturating_pow(self.unreadable.min(16)));
+                let limit = doubled(UNREADABLE_MIN, self.unreadable, UNREADABLE_MAX);
                 self.unreadable = self.unreadable.saturating_add(1);
                 limit.mul_f64(ctx.rng.random_range(0.5..1.0))
             }
