@@ -20,7 +20,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use wyneos::v1::mesh_service_server::MeshServiceServer;
 use wyneos_core::{
     agent::{self, Agent, Input},
-    id::ClusterId,
+    id::{ClusterId, ProcessId},
     limits,
     mesh::Coordinate,
     node::{Attributes, Capacity, Facts},
@@ -261,7 +261,7 @@ fn take_stock(
         incarnation,
         coordinators,
         seed,
-        instance: *uuid::Uuid::new_v4().as_bytes(),
+        process_id: ProcessId(*uuid::Uuid::new_v4().as_bytes()),
         machine: host::machine().unwrap_or_default(),
         instances: found,
         begun,

@@ -118,6 +118,17 @@ impl TryFrom<String> for Uuid {
     }
 }
 
+/// The nonce of an agent's process, drawn at its start: it tells two processes with one identity apart. Zero when unknown.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProcessId(pub [u8; 16]);
+
+impl fmt::Debug for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 /// A node's id, made by its agent at its first start.
 pub type NodeId = Uuid;
 

@@ -12,7 +12,7 @@ pub use identity::{Identity, Ruling};
 
 pub use crate::id::NodeIndex;
 use crate::{
-    id::{DecisionId, NodeId},
+    id::{DecisionId, NodeId, ProcessId},
     integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
     telemetry::Channel,
@@ -301,7 +301,7 @@ pub struct Hello {
     pub channels: Vec<Option<Channel>>,
     /// Random number drawn at the start of the agent's process, to distinguish two processes with one identity; zero if
     /// not reported.
-    pub instance: [u8; 16],
+    pub process_id: ProcessId,
     /// Identity of the machine; zero if not reported.
     pub machine: Digest,
     /// Content that the agent could not read in its last session; empty if there was none.
@@ -326,7 +326,7 @@ pub struct NodeRecord {
     pub incarnation: u64,
     /// The process that used this incarnation, by the random number of its hello; zero if unknown.
     #[serde(default)]
-    pub process: [u8; 16],
+    pub process: ProcessId,
     /// Number of its newest session.
     pub session: u64,
     /// Admission state.
@@ -392,7 +392,7 @@ impl NodeRecord {
         NodeRecord {
             facts,
             incarnation: 0,
-            process: [0; 16],
+            process: ProcessId::default(),
             session: 0,
             admission: Admission::Admitted,
             eligibility: Eligibility::Eligible,
@@ -437,7 +437,7 @@ pub struct Session {
     /// Number of sessions that the agent's process opened before.
     pub attempt: u64,
     /// Random number of the agent's process.
-    pub instance: [u8; 16],
+    pub process_id: ProcessId,
     /// Identity of the machine.
     pub machine: Digest,
     /// Remote address as host:port.
@@ -525,7 +525,7 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Random number of the claiming process.
-    pub instance: [u8; 16],
+    pub process_id: ProcessId,
     /// Time of the claim.
     pub since: Time,
     /// Whether both processes were heard and this was reported.

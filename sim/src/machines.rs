@@ -16,7 +16,7 @@ use rand::RngExt;
 use wyneos::v1;
 use wyneos_core::{
     agent::{Agent, Config, FromAgent, Input},
-    id::NodeId,
+    id::{NodeId, ProcessId},
     mesh::{Observation, REPORTS, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Labels},
     time::Time,
@@ -133,15 +133,15 @@ impl Machines {
             config_digest: [2; 32],
             probe_address: self.addresses[node].to_string(),
         };
-        let mut instance = [0; 16];
-        instance[..8].copy_from_slice(&seed.to_le_bytes());
-        instance[8..].copy_from_slice(&machine.incarnation.to_le_bytes());
+        let mut process_id = [0; 16];
+        process_id[..8].copy_from_slice(&seed.to_le_bytes());
+        process_id[8..].copy_from_slice(&machine.incarnation.to_le_bytes());
         let config = Config {
             facts,
             incarnation: machine.incarnation,
             coordinators: vec!["coordinator:7400".to_owned()],
             seed,
-            instance,
+            process_id: ProcessId(process_id),
             machine: [0; 32],
             instances: found,
             begun: machine.begun(),

@@ -4,7 +4,7 @@ use wyneos_core::{
     agent::FromAgent,
     behaviour::State,
     coordinator::{Heartbeat, Input},
-    id::{ClusterId, DirectiveId, NodeId},
+    id::{ClusterId, DirectiveId, NodeId, ProcessId},
     limits,
     mesh::{Coordinate, DIMENSIONS, LinkFailure, LinkReport, LinkState, Observation, REPORTS, Sight},
     node::{ConnId, Facts, Health, Hello, Origin},
@@ -197,7 +197,7 @@ impl TryFrom<v1::Hello> for Hello {
             incarnation,
             attempt: hello.attempt,
             channels,
-            instance: optional("instance", &hello.instance)?,
+            process_id: ProcessId(optional("instance", &hello.instance)?),
             machine: optional("machine", &hello.machine)?,
             last_failure: check::text("last_failure", hello.last_failure, SENTENCE)?,
         })
@@ -447,7 +447,7 @@ impl From<Hello> for v1::Hello {
             config_digest: facts.config_digest.to_vec(),
             probe_address: facts.probe_address,
             attempt: hello.attempt,
-            instance: optional_out(&hello.instance),
+            instance: optional_out(&hello.process_id.0),
             machine: optional_out(&hello.machine),
             last_failure: hello.last_failure,
         }

@@ -182,7 +182,7 @@ impl Services {
         }
     }
 
-    /// Carries out the command that a request asks for; answers once it is durable.
+    /// Executes the command of a request; answers once it is durable.
     async fn command<C: Command, Response: From<C::Reply>>(
         &self,
         request: tonic::Request<impl TryInto<C, Error = ConvertError>>,
@@ -192,7 +192,7 @@ impl Services {
         self.answer(&caller, command).await
     }
 
-    /// Carries a command of `caller` out, and makes its reply a response.
+    /// Executes a command of `caller`, and converts its reply to the response.
     async fn answer<C: Command, Response: From<C::Reply>>(
         &self,
         caller: &Caller,
@@ -202,7 +202,7 @@ impl Services {
         Ok(tonic::Response::new(reply.into()))
     }
 
-    /// Carries a command of `caller` out; answers once it is durable. The audit has its intent, and plans wait for their turn.
+    /// Executes a command of `caller`; answers once it is durable. Records its intent in the audit; plans wait for their turn.
     async fn ask<C: Command>(&self, caller: &Caller, command: C) -> Result<C::Reply, Status> {
         let command: Asked = command.into();
         caller.about(command.about());
@@ -224,7 +224,7 @@ impl Services {
         self.ask_recorded::<C>(caller, command, intent).await
     }
 
-    /// Carries out a command whose intent the audit has, where it needs one.
+    /// Executes a command whose intent, if it needs one, is recorded.
     async fn ask_recorded<C: Command>(
         &self,
         caller: &Caller,

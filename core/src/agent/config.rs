@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    id::ClusterId,
+    id::{ClusterId, ProcessId},
     integrity::Digest,
     node::Facts,
     workload::{Assigned, AssignmentId, Status},
@@ -21,7 +21,7 @@ pub struct Config {
     /// Seed of the jitter.
     pub seed: u64,
     /// Random identifier of this process.
-    pub instance: [u8; 16],
+    pub process_id: ProcessId,
     /// Digest that identifies the machine; zero when unknown.
     pub machine: Digest,
     /// Instances found on the host, with their status; includes instances of which only the start is recorded.

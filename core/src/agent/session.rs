@@ -186,7 +186,7 @@ impl Session {
             incarnation: ctx.config.incarnation,
             attempt: self.attempts - 1,
             channels: Channel::ALL.into_iter().map(Some).collect(),
-            instance: ctx.config.instance,
+            process_id: ctx.config.process_id,
             machine: ctx.config.machine,
             last_failure: self.last_failure.clone(),
         };

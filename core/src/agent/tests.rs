@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     behaviour::{Directive, Order, State},
-    id::{DirectiveId, Uuid},
+    id::{DirectiveId, ProcessId, Uuid},
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity, ConnId, Facts},
@@ -62,7 +62,7 @@ impl Rig {
             incarnation: 4,
             coordinators,
             seed: 1,
-            instance: [7; 16],
+            process_id: ProcessId([7; 16]),
             machine: [8; 32],
             instances,
             begun,

@@ -34,7 +34,7 @@ impl Coordinator {
         let (mesh, links) = (self.guardian.topology(), self.guardian.links());
         self.autonomy.foresee(&mut self.ctx, &sample, &foreseen.crossing);
         let (details, hot) = self.look_over();
-        self.rebalance_stage(&hot);
+        self.review_decisions(&hot);
         let behaviour = self.behaviour.overview(&self.ctx);
         let integrity = self.integrity.overview(&mut self.ctx);
         let nodes = self.rows.all(&mut self.ctx);

@@ -11,6 +11,7 @@ use crate::{
         repeats::{Repeating, Told},
     },
     event::EventBody,
+    id::ProcessId,
     integrity::ZERO_DIGEST,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     systems::{admission, guardian::vitals},
@@ -77,7 +78,7 @@ impl Coordinator {
             facts.name.clone_from(&record.facts.name);
         }
         record.facts = Arc::new(facts);
-        (record.incarnation, record.process) = (hello.incarnation, hello.instance);
+        (record.incarnation, record.process) = (hello.incarnation, hello.process_id);
         record.session = number;
         record.gone = Duration::ZERO;
         record.lease = record.lease.max(lease);
@@ -85,7 +86,7 @@ impl Coordinator {
             conn,
             number,
             attempt: hello.attempt,
-            instance: hello.instance,
+            process_id: hello.process_id,
             machine: hello.machine,
             address: origin.address.into(),
             channels: hello.channels.into(),
@@ -150,9 +151,9 @@ impl Coordinator {
     /// removed or restored, and the node's record of started instances may be affected as well.
     fn counted_twice(&mut self, index: NodeIndex, hello: &Hello) -> Option<Refused> {
         let record = &self.ctx.registry[index].record;
-        let unknown = [0; 16];
-        let known = record.process != unknown && hello.instance != unknown;
-        if hello.incarnation != record.incarnation || record.process == hello.instance || !known {
+        let unknown = ProcessId::default();
+        let known = record.process != unknown && hello.process_id != unknown;
+        if hello.incarnation != record.incarnation || record.process == hello.process_id || !known {
             return None;
         }
         self.stale_hellos += 1;
@@ -181,7 +182,7 @@ impl Coordinator {
             let detail = format!("hello.node_id: the certificate is that of node {node}");
             return Some(refused(RefusalReason::Invalid, detail, None));
         }
-        if hello.instance == [0; 16] {
+        if hello.process_id == ProcessId::default() {
             let detail = "hello.instance: missing; with TLS two processes of one identity must be told apart";
             return Some(refused(RefusalReason::Invalid, detail, None));
         }
@@ -199,19 +200,19 @@ impl Coordinator {
         let now = self.ctx.clock.now;
         let node = &mut self.ctx.registry[index];
         let session = node.session.as_ref().filter(|session| session.welcomed);
-        let unknown = [0; 16];
+        let unknown = ProcessId::default();
         let Some(session) = session.filter(|session| {
-            session.instance != hello.instance && session.instance != unknown && hello.instance != unknown
+            session.process_id != hello.process_id && session.process_id != unknown && hello.process_id != unknown
         }) else {
             node.claim = None;
             return None;
         };
         let (conn, address) = (session.conn, Arc::clone(&session.address));
         let heard = node.last_seen;
-        let claim = node.claim.as_mut().filter(|claim| claim.instance == hello.instance);
+        let claim = node.claim.as_mut().filter(|claim| claim.process_id == hello.process_id);
         let Some(claim) = claim else {
             node.claim = Some(Claim {
-                instance: hello.instance,
+                process_id: hello.process_id,
                 since: now,
                 told: false,
             });

@@ -27,8 +27,8 @@ impl Coordinator {
         }
     }
 
-    /// Runs Autonomy's cycle stage: expires unanswered decisions, evaluates executed ones, and rebalances.
-    pub(super) fn rebalance_stage(&mut self, hot: &[NodeIndex]) {
+    /// Reviews decisions each cycle: expires unanswered ones, evaluates executed ones, and proposes moves off hot nodes.
+    pub(super) fn review_decisions(&mut self, hot: &[NodeIndex]) {
         for name in self.autonomy.expire(&mut self.ctx) {
             self.work.dirty(&mut self.ctx, name);
         }

@@ -8,6 +8,7 @@ use crate::{
     command,
     engine::{Denial, Input, Message, Refusal, RefusalReason, TokenProblem},
     event::EventBody,
+    id::ProcessId,
     node::{Admission, Cause, ConnId, Hello, Labels, Liveness, Origin},
     time::WallTime,
 };
@@ -78,9 +79,9 @@ pub(super) fn proven(rig: &mut Rig, conn: u64, hello: Hello, node: u8) {
     });
 }
 
-pub(super) fn hello_of(node: u8, incarnation: u64, instance: u8, machine: u8) -> Hello {
+pub(super) fn hello_of(node: u8, incarnation: u64, process: u8, machine: u8) -> Hello {
     Hello {
-        instance: [instance; 16],
+        process_id: ProcessId([process; 16]),
         machine: [machine; 32],
         last_failure: String::new(),
         ..hello(node, incarnation, 0)

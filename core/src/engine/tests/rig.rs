@@ -10,7 +10,7 @@ use crate::{
         RequestId, Welcome,
     },
     event::Event,
-    id::{EventNo, NodeId, Uuid},
+    id::{EventNo, NodeId, ProcessId, Uuid},
     integrity::{PublicKey, Sealer},
     mesh::{Observation, Sight},
     node::{Attributes, Capacity, ConnId, Facts, Hello, Labels, Liveness, Origin},
@@ -47,7 +47,7 @@ pub(super) fn hello(number: u8, incarnation: u64, attempt: u64) -> Hello {
         incarnation,
         attempt,
         channels: Channel::ALL.into_iter().map(Some).collect(),
-        instance: [0; 16],
+        process_id: ProcessId::default(),
         machine: [0; 32],
         last_failure: String::new(),
     }

@@ -6,7 +6,7 @@ use crate::{
     autonomy::Outcome,
     engine::{FromAgent, Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
-    id::DirectiveId,
+    id::{DirectiveId, ProcessId},
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},
     time::WallTime,
@@ -175,7 +175,7 @@ fn an_older_incarnation_or_a_repeated_hello_is_refused() {
 #[test]
 fn an_incarnation_that_another_process_had_is_refused() {
     let of = |process: u8, incarnation: u64, attempt: u64| Hello {
-        instance: [process; 16],
+        process_id: ProcessId([process; 16]),
         ..hello(1, incarnation, attempt)
     };
     for restarted in [false, true] {
