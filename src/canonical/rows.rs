@@ -47,6 +47,12 @@ impl<K, T> Block<K, T> {
     }
 }
 
+/// Indexes of a block and of a row within it.
+type At = (usize, usize);
+
+/// A row and its block.
+type Found<'a, K, T> = (&'a Block<K, T>, &'a Row<K, T>);
+
 /// Rows sorted by key.
 #[derive(Debug)]
 pub(super) struct Rows<K, T> {
@@ -198,7 +204,7 @@ impl<K: Ord + Clone, T> Rows<K, T> {
     }
 
     /// The rows whose messages `keep` wants, as they stand in a snapshot.
-    pub(super) fn some<'a>(&'a self, keep: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
+    pub(super) fn some(&self, keep: impl Fn(&[u8]) -> bool) -> Vec<&[u8]> {
         let rows = self
             .blocks
             .iter()
@@ -207,12 +213,12 @@ impl<K: Ord + Clone, T> Rows<K, T> {
         kept.map(|(block, row)| block.framed(row)).collect()
     }
 
-    fn get(&self, (block, row): (usize, usize)) -> Option<(&Block<K, T>, &Row<K, T>)> {
+    fn get(&self, (block, row): At) -> Option<Found<'_, K, T>> {
         let block = self.blocks.get(block)?;
         Some((block, block.rows.get(row)?))
     }
 
-    fn next(&self, (block, row): (usize, usize)) -> (usize, usize) {
+    fn next(&self, (block, row): At) -> At {
         match self.blocks.get(block) {
             Some(here) if row + 1 < here.rows.len() => (block, row + 1),
             _ => (block + 1, 0),
@@ -221,7 +227,7 @@ impl<K: Ord + Clone, T> Rows<K, T> {
 
     /// The rows that `before` has not or has otherwise, as they stand in a snapshot, and the keys of those that are gone. Of both, only
     /// rows count whose messages `keep` wants.
-    pub(super) fn since<'a>(&'a self, before: &Rows<K, T>, keep: impl Fn(&[u8]) -> bool) -> (Vec<&'a [u8]>, Vec<String>)
+    pub(super) fn since(&self, before: &Rows<K, T>, keep: impl Fn(&[u8]) -> bool) -> (Vec<&[u8]>, Vec<String>)
     where
         K: Display,
     {

@@ -122,6 +122,7 @@ impl<const N: usize> States<N> {
     /// ago, and becomes what is forecast now.
     pub(super) fn observe(&mut self, made: &mut Made<N>, values: &[f32; N]) {
         let ahead = ahead();
+        #[expect(clippy::needless_range_loop, reason = "one index into many arrays")]
         for at in 0..N {
             let value = values[at];
             let (is_gap, seen) = (value.is_nan(), self.seen[at]);
@@ -180,10 +181,10 @@ impl<const N: usize> States<N> {
             *skill = if naive > 0.0 { 1.0 - model / naive } else { 0.0 };
         }
         let (mut warming, mut skilled) = (0, 0);
-        for at in 0..N {
+        for (at, &skill) in skill.iter().enumerate() {
             let is_judged = self.measured[at] >= MEASURED_ENOUGH;
             warming |= u32::from(self.seen[at] > 0 && !is_judged) << at;
-            skilled |= u32::from(is_judged && skill[at] > 0.0) << at;
+            skilled |= u32::from(is_judged && skill > 0.0) << at;
         }
         Outlooks {
             states: self,
