@@ -319,7 +319,7 @@ async fn only_an_admin_makes_a_backup_and_it_brings_the_keys_back() {
         &file,
     ];
     let refused = run("wynectl", &args);
-    assert!(text(&refused).contains("needs the role admin"), "{}", text(&refused));
+    assert!(text(&refused).contains("requires the role admin"), "{}", text(&refused));
     assert!(!cluster.path("cluster.backup").exists());
     let made = cluster.done(&["backup", "--output", &file]);
     assert!(

@@ -173,5 +173,5 @@ async fn the_coordinator_tells_what_a_session_ended_over() {
     assert_eq!((about("raw-1"), about("raw-2")), (1, 1));
     let why = crate::secure::run("wynectl", &["--address", &cluster.address, "why", "raw-2"]);
     let why = crate::secure::text(&why);
-    assert!(why.contains("over its content") && why.contains("7 MB"), "{why}");
+    assert!(why.contains("because of its content") && why.contains("7 MB"), "{why}");
 }

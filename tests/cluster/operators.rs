@@ -54,7 +54,7 @@ async fn a_context_is_all_that_a_user_needs() {
     assert!(listed.contains("home") && listed.contains("viewer/ada"), "{listed}");
     let refused = user(&["cordon", "x"]);
     assert!(
-        text(&refused).contains("needs one of the roles operator, admin"),
+        text(&refused).contains("requires one of the roles operator, admin"),
         "{}",
         text(&refused)
     );
@@ -534,7 +534,7 @@ async fn looking_at_autonomy_is_a_viewers_read_and_changes_are_in_the_audit_in_f
     );
     assert_eq!(text(&looked), cluster.done(&["autonomy"]));
     let refused = text(&by_ada(&["autonomy", "--heal", "observe"]));
-    assert!(refused.contains("needs the role admin"), "{refused}");
+    assert!(refused.contains("requires the role admin"), "{refused}");
     cluster.done(&["autonomy", "--heal", "advise"]);
     let looked = text(&by_ada(&["autonomy"]));
     assert!(looked.contains("advise"), "{looked}");
