@@ -1,21 +1,21 @@
-//! Links that do badly, kept as reports come in, so that nobody has to look at all of them.
+//! Index of degraded links, maintained as reports arrive, so that a survey does not scan all links.
 
 use std::collections::BTreeSet;
 
 use super::{Link, LinkState};
 use crate::id::NodeIndex;
 
-/// Loss, in hundredths, that a count tells apart.
+/// Number of loss buckets: 0 to 100 hundredths.
 const SHARES: usize = 101;
 
-/// The links that do badly, kept as reports come in: what is made of them costs nothing while all do well.
+/// Index of degraded links, maintained as reports arrive. Evaluating it costs nothing while no link is degraded.
 #[derive(Debug)]
 pub(super) struct Bad {
-    /// Those that were lossy when they last got anything through, as (observer, subject).
+    /// Links that were lossy when they last let probes through, as (observer, subject).
     pub(super) lossy: BTreeSet<(NodeIndex, NodeIndex)>,
-    /// Those that are slow.
+    /// Slow links, as (observer, subject).
     pub(super) slow: BTreeSet<(NodeIndex, NodeIndex)>,
-    /// Links by the share that they lose, in hundredths.
+    /// Number of links per loss, in hundredths.
     losses: [u32; SHARES],
     reported: u32,
 }
@@ -39,7 +39,7 @@ impl Bad {
         self.count(now, true);
         match now.state {
             LinkState::Lossy => self.lossy.insert(link),
-            // Nothing gets through: it may be lossy still.
+            // No probe gets through, so whether the link is still lossy is unknown.
             LinkState::Down | LinkState::Unknown => false,
             LinkState::Up | LinkState::Slow => self.lossy.remove(&link),
         };
@@ -65,7 +65,7 @@ impl Bad {
         self.slow.remove(&link);
     }
 
-    /// What a quarter of all links lose at most, in hundredths: what is usual in this network.
+    /// Returns the usual loss of this network, in hundredths: the loss that a quarter of all links do not exceed.
     pub(super) fn usual_loss(&self) -> u32 {
         let mut links = 0;
         let quarter = self.losses.iter().position(|&more| {

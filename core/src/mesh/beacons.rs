@@ -1,4 +1,5 @@
-//! Beacons: whose datagrams arrive where, and so which way packets are lost, and whether large ones are.
+//! Beacons: which datagrams arrive where. They show the direction in which packets are lost, and whether large ones
+//! are.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,28 +9,28 @@ use std::{
 use super::Mesh;
 use crate::{id::NodeIndex, time::Time};
 
-/// Beacons are said to come no more when none came for this long.
+/// Time without a beacon after which its receiver reports beacons as missing.
 pub(super) const GAP: Duration = Duration::from_millis(2_600);
 
-/// Whether the beacons of one node reach another.
+/// The last report on whether the beacons of one node reach another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) arrives: bool,
-    /// When that was said last.
+    /// Time of the last report.
     at: Time,
-    /// Since when it is so, as was said.
+    /// Time of the first report with this state.
     pub(super) since: Time,
-    /// When it was said last that they come no more.
+    /// Time since which beacons were reported missing, for the newest gap.
     pub(super) ceased: Option<Time>,
-    /// When it was said last that they come again.
+    /// Time of the newest report that beacons arrive again.
     pub(super) resumed: Option<Time>,
 }
 
-/// By receiver and sender.
+/// Reported arrivals, by receiver and sender.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     by_receiver: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Arrival>>,
-    /// Those that do not arrive, as (receiver, sender).
+    /// Links over which beacons do not arrive, as (receiver, sender).
     missing: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
@@ -64,14 +65,14 @@ impl Arrivals {
         };
     }
 
-    /// Forgets what `receiver` said.
+    /// Drops all reports of `receiver`.
     pub(super) fn forget(&mut self, receiver: NodeIndex) {
         for sender in self.by_receiver.remove(&receiver).unwrap_or_default().into_keys() {
             self.missing.remove(&(receiver, sender));
         }
     }
 
-    /// Forgets what is no longer asked.
+    /// Drops reports on pairs that are no longer planned.
     pub(super) fn keep(&mut self, are_paired: impl Fn(NodeIndex, NodeIndex) -> bool) {
         for (&receiver, known) in &mut self.by_receiver {
             known.retain(|&sender, _| are_paired(receiver, sender));
@@ -84,24 +85,24 @@ impl Arrivals {
         self.by_receiver.get(&receiver)?.get(&sender)
     }
 
-    /// Links over which beacons do not pass, as (receiver, sender).
+    /// Returns the links over which beacons do not arrive, as (receiver, sender).
     pub(super) fn missing(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
         self.missing.iter().copied()
     }
 }
 
-/// Which way nothing passes.
+/// The direction in which nothing arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What the near side sends does not arrive at the far side.
+    /// Packets of the near side do not arrive at the far side.
     FromNear,
-    /// What the far side sends does not arrive at the near side.
+    /// Packets of the far side do not arrive at the near side.
     FromFar,
 }
 
 impl Mesh {
-    /// Notes that the beacons of `sender` reach `receiver`, or no longer do, as said at `now`; false when neither probes the
-    /// other.
+    /// Records whether the beacons of `sender` reach `receiver`, as reported at `now`. Returns false if neither probes
+    /// the other.
     pub fn arrive(&mut self, receiver: NodeIndex, sender: NodeIndex, arrives: bool, now: Time) -> bool {
         let paired = self.are_paired(receiver, sender);
         if paired {
@@ -110,23 +111,23 @@ impl Mesh {
         paired
     }
 
-    /// True when one of the two probes the other.
+    /// Returns whether at least one of the two nodes probes the other.
     pub fn are_paired(&self, one: NodeIndex, other: NodeIndex) -> bool {
         self.probes(one, other) || self.probes(other, one)
     }
 
-    /// True when `observer` is to probe `subject`.
+    /// Returns whether the plan has `observer` probe `subject`.
     pub(super) fn probes(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         self.subjects(observer).binary_search(&subject).is_ok()
     }
 
-    /// When a beacon of `sender` was last said to have reached `receiver`.
+    /// Time of the last report that beacons of `sender` reach `receiver`; `None` if they are missing or unknown.
     pub(super) fn arrived(&self, receiver: NodeIndex, sender: NodeIndex) -> Option<Time> {
         let arrival = self.arrivals.get(receiver, sender)?;
         arrival.arrives.then_some(arrival.at)
     }
 
-    /// Whom a node has a link with, whichever of the two probes.
+    /// Nodes that share a link with a node, whichever of the two probes.
     pub(super) fn partners(&self, node: NodeIndex) -> BTreeSet<NodeIndex> {
         let links = self.subjects(node).iter().chain(self.observers_of(node));
         links.copied().collect()

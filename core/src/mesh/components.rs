@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::id::NodeIndex;
 
-/// The connected components of `nodes` joined by `pairs`, each sorted.
+/// Returns the connected components of `nodes` joined by `pairs`, each sorted.
 pub(super) fn components(
     nodes: impl Iterator<Item = NodeIndex>,
     pairs: impl Iterator<Item = (NodeIndex, NodeIndex)>,

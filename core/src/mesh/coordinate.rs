@@ -1,40 +1,40 @@
-//! Network coordinates: places in a space in which the distance of two nodes is the round-trip time between them, so that it can
-//! be told for pairs that never probed one another.
+//! Network coordinates: positions in a space in which the distance between two nodes estimates their round-trip time,
+//! also for pairs that never probed one another.
 //!
-//! Vivaldi (Dabek, Cox, Kaashoek, Morris, SIGCOMM 2004) with a height for the way to the network itself, section 5.4. The
-//! constants are Serf's, and so is the pull to the origin (Ledlie, Gardner, Seltzer, NSDI 2007).
+//! Vivaldi (Dabek, Cox, Kaashoek, Morris, SIGCOMM 2004) with a height for the access link, section 5.4. The constants
+//! are Serf's, and so is the pull to the origin (Ledlie, Gardner, Seltzer, NSDI 2007).
 
 use std::time::Duration;
 
-/// Dimensions beside the height.
+/// Dimensions of a position, without the height.
 pub const DIMENSIONS: usize = 8;
 
-/// How far one measurement moves a node, and how far it moves the error.
+/// Gain of one measurement, on the position and on the error.
 const GAIN: f64 = 0.25;
 
-/// The error of a node that has measured nothing; it never grows beyond.
+/// Maximum error, and the error of a node without measurements.
 const ERROR_MAX: f64 = 1.5;
 
-/// The shortest height, seconds.
+/// Minimum height, seconds.
 const HEIGHT_MIN: f64 = 10e-6;
 
-/// The origin pulls on nodes that are farther away, so that the whole does not drift; seconds.
+/// Scale of the pull to the origin, which prevents the drift of all coordinates; seconds.
 const GRAVITY: f64 = 150.0;
 
-/// No distance is shorter, seconds.
+/// Minimum distance, seconds.
 const ZERO: f64 = 1.0e-6;
 
-/// No round-trip time that is measured is longer, and no coordinate is farther out; seconds.
+/// Maximum measured round-trip time and maximum component of a coordinate, seconds.
 const FARTHEST: f64 = 10.0;
 
-/// A node's place, in seconds.
+/// The network coordinate of a node, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coordinate {
-    /// Its place.
+    /// Position in the space.
     pub position: [f64; DIMENSIONS],
-    /// The way to the network; at least 10 µs.
+    /// Delay of the access link; at least 10 µs.
     pub height: f64,
-    /// Its relative error, by its own estimate; 0 to 1.5.
+    /// Relative error, as the node estimates it; 0 to 1.5.
     pub error: f64,
 }
 
@@ -50,7 +50,7 @@ impl Default for Coordinate {
 }
 
 impl Coordinate {
-    /// The coordinate of these numbers; `None` when one is not finite or out of range.
+    /// Creates a coordinate; `None` if a number is not finite or out of range.
     pub fn new(position: [f64; DIMENSIONS], height: f64, error: f64) -> Option<Coordinate> {
         let near = |number: &f64| number.abs() <= FARTHEST;
         let valid =
@@ -63,7 +63,7 @@ impl Coordinate {
         })
     }
 
-    /// The round-trip time to `other` that the coordinates tell.
+    /// Returns the estimated round-trip time to `other`.
     pub fn distance(&self, other: &Coordinate) -> Duration {
         Duration::from_secs_f64(self.raw_distance(other))
     }
@@ -72,8 +72,8 @@ impl Coordinate {
         magnitude(&difference(&self.position, &other.position)) + self.height + other.height
     }
 
-    /// Takes a measurement in: a probe of the node at `other` took `rtt`. `axis` (below [`DIMENSIONS`]) is the way that two
-    /// nodes at the same place part.
+    /// Applies a measurement: a probe of the node at `other` took `rtt`. `axis` (below [`DIMENSIONS`]) is the direction
+    /// in which two nodes at the same position are separated.
     pub fn update(&mut self, other: &Coordinate, rtt: Duration, axis: usize) {
         let rtt = rtt.as_secs_f64().clamp(ZERO, FARTHEST);
         let distance = self.raw_distance(other);
@@ -88,7 +88,7 @@ impl Coordinate {
         self.push(pull, &origin, axis);
     }
 
-    /// Moves by so many seconds away from `other`.
+    /// Moves the coordinate away from `other` by `force` seconds.
     fn push(&mut self, force: f64, other: &Coordinate, axis: usize) {
         let apart = difference(&self.position, &other.position);
         let size = magnitude(&apart);
@@ -105,7 +105,8 @@ impl Coordinate {
         }
     }
 
-    /// True when the place is so far from `told` that others should hear of it: more than a twentieth of the way, and 100 µs.
+    /// Returns whether the coordinate has moved far enough from `told` to be reported: by more than 100 µs, and by more
+    /// than a twentieth of the distance of `told` from the origin.
     pub fn moved_from(&self, told: &Coordinate) -> bool {
         let moved = magnitude(&difference(&self.position, &told.position)) + (self.height - told.height).abs();
         let reach = magnitude(&told.position) + told.height;

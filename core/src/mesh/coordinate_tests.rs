@@ -1,4 +1,4 @@
-//! Network coordinates against networks whose distances are known.
+//! Network coordinates in networks with known distances.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{Coordinate, DIMENSIONS, OBSERVERS};
 
-/// Machines on a plane, milliseconds apart, each with its own way to the network.
+/// Machines on a plane, milliseconds apart, each with its own access delay.
 struct Plane {
     places: Vec<(f64, f64, f64)>,
 }
@@ -66,7 +66,7 @@ fn pairs_that_never_probed_one_another_are_told_to_within_a_tenth() {
 }
 
 proptest! {
-    /// Whatever is measured and wherever others claim to be, a coordinate stays one.
+    /// Every sequence of measurements and claimed coordinates leaves a valid coordinate.
     #[test]
     fn no_measurement_leads_out_of_range(
         steps in proptest::collection::vec((any::<[f64; DIMENSIONS]>(), any::<f64>(), any::<f64>(), any::<u64>(), any::<usize>()), 1..200)

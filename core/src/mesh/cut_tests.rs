@@ -1,4 +1,4 @@
-//! Cuts and findings, on their own: meshes in which some links are cut, and what is told of them.
+//! Unit tests of cuts and findings: meshes with some links cut, and what a survey reports on them.
 
 use std::{
     cell::Cell,
@@ -20,7 +20,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// When links are cut, and when it is looked.
+/// Time of the cut, and time of the survey.
 const CUT: Time = Time(100_000_000_000);
 const LOOK: Time = Time(110_000_000_000);
 
@@ -34,7 +34,7 @@ fn id(node: u32) -> NodeId {
     Uuid(id)
 }
 
-/// Nodes that are all well, and how often that was asked.
+/// Nodes that are all alive and trusted, with a count of the queries.
 #[derive(Default)]
 struct AllWell {
     asked: Cell<usize>,
@@ -82,7 +82,8 @@ impl Net {
         net
     }
 
-    /// Everybody tells what passes between it and whom it probes: what `passes` from one to another, and which share of probes is lost.
+    /// Has every node report what it observes: `passes` tells whether packets pass from one node to another, `loses`
+    /// the share of lost probes.
     fn report(&mut self, now: Time, passes: impl Fn(u32, u32) -> bool, loses: impl Fn(u32, u32) -> f32) {
         for one in 0..self.nodes {
             for other in (0..self.nodes).filter(|&other| other != one) {
@@ -130,7 +131,7 @@ impl Net {
         self.counted(labelled).0
     }
 
-    /// Surveys, and counts the questions about nodes.
+    /// Surveys the mesh and counts the queries about nodes.
     fn counted(&self, labelled: bool) -> (Survey, usize) {
         let zone = |zone: u32| set((0..self.nodes).filter(|node| node % self.zones == zone));
         let zones: Vec<BTreeSet<NodeIndex>> = (0..self.zones).map(zone).collect();
@@ -143,7 +144,7 @@ impl Net {
         (survey, nodes.asked.get())
     }
 
-    /// Cuts what does not pass, both ways.
+    /// Cuts the links that `cut` selects, in both directions.
     fn cut(mut self, cut: impl Fn(u32, u32) -> bool) -> Net {
         self.report(CUT, |one, other| !cut(one, other) && !cut(other, one), |_, _| 0.0);
         self
@@ -248,7 +249,7 @@ fn one_lossy_link_is_one_finding_and_a_network_that_loses_a_little_is_none() {
         },
     );
     assert_eq!(net.look().cuts, [lossy([2], [7])]);
-    // Here and there a link loses more by chance.
+    // Some links lose more by chance.
     let mut net = Net::new(10, 1, 1);
     net.report(
         CUT,
@@ -303,14 +304,15 @@ fn a_survey_visits_the_links_that_do_badly_and_those_around_them() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever links are missing: nothing that is told claims a link that works, and every link that is down is told.
+    /// For any set of missing links, the survey reports every link that is down and no link that works.
     #[test]
     fn what_is_told_is_what_is_cut(nodes in 2_u32..14, seed: u64, missing in prop::collection::vec((0_u32..14, 0_u32..14), 0..40)) {
         let is_cut = |one: u32, other: u32| missing.contains(&(one, other)) || missing.contains(&(other, one));
         explains(&Net::new(nodes, 1, seed).cut(is_cut), is_cut)?;
     }
 
-    /// The same where few links are probed, and what is missing has a pattern: groups apart, and some links.
+    /// The same in a mesh with few probed links, where the missing links form a pattern: separated groups and some
+    /// single links.
     #[test]
     fn what_is_told_of_a_sparse_mesh_is_what_is_cut(
         nodes in 30_u32..70,
@@ -328,12 +330,14 @@ proptest! {
         explains(&Net::new(nodes, zones, seed).cut(is_cut), is_cut)?;
     }
 
-    /// Groups that are cut off from all others are told exactly, whatever their number, with their labels and without.
+    /// The survey reports groups that are cut off from all others exactly, for any number of groups, with and without
+    /// labels.
     #[test]
     fn groups_apart_are_told_exactly(nodes in 4_u32..14, zones in 2_u32..6, seed: u64, labelled: bool) {
         prop_assume!(2 * zones <= nodes);
         let net = Net::new(nodes, zones, seed).cut(|one, other| one % zones != other % zones);
-        // Beyond 11 nodes two of one group may not probe one another; then only a label says that they belong together.
+        // Beyond 11 nodes, two nodes of a group may not probe one another; then only a label shows that they belong
+        // together.
         let is_known = |one: u32, other: u32| net.mesh.are_paired(NodeIndex(one), NodeIndex(other));
         let all_known = (0..nodes).all(|one| (one + 1..nodes).all(|other| one % zones != other % zones || is_known(one, other)));
         prop_assume!(labelled || all_known);
@@ -344,13 +348,13 @@ proptest! {
         prop_assert_eq!(told, right);
     }
 
-    /// Whichever two groups lose one another while others reach both, they are named exactly.
+    /// The survey names any two separated groups exactly if others reach both.
     #[test]
     fn two_groups_that_others_reach_are_named_exactly(nodes in 4_u32..60, near in 1_u32..6, far in 1_u32..8, seed: u64) {
         prop_assume!(near + far < nodes && (nodes < 14 || (near > 2 && far > 2)));
         let is_cut = |one: u32, other: u32| one < near && (near..near + far).contains(&other);
         let net = Net::new(nodes, 1, seed).cut(is_cut);
-        // Where few links are probed, a node may have none across.
+        // In a mesh with few probed links, a node may have no link across.
         let observed = |node: u32, others: std::ops::Range<u32>| others.into_iter().any(|other| net.mesh.are_paired(NodeIndex(node), NodeIndex(other)));
         prop_assume!((0..near).all(|node| observed(node, near..near + far)));
         prop_assume!((near..near + far).all(|node| observed(node, 0..near)));
@@ -362,7 +366,7 @@ proptest! {
     }
 }
 
-/// Every link that is down is told, and none that works.
+/// Checks that every link that is down is reported, and no link that works.
 fn explains(net: &Net, is_cut: impl Fn(u32, u32) -> bool) -> Result<(), TestCaseError> {
     let survey = net.look();
     prop_assert_eq!(&survey.disputed, &BTreeMap::new());
@@ -407,7 +411,7 @@ fn a_finding_begins_when_it_is_stable_and_ends_when_it_stays_away() {
     let mut findings = Findings::default();
     let seen = [Candidate::new(FindingKind::LinkDown, set([1]))];
     assert_eq!(looks(&mut findings, 0, 20, &seen), [(3, true)]);
-    // Gone for less than it takes: it was never over.
+    // An absence shorter than `CLEAR` does not close the finding.
     assert_eq!(looks(&mut findings, 20, 4, &[]), []);
     assert_eq!(looks(&mut findings, 24, 2, &seen), []);
     assert_eq!(looks(&mut findings, 26, 20, &[]), [(30, false)]);
@@ -419,10 +423,10 @@ fn time_in_which_nobody_looked_does_not_count() {
     let mut findings = Findings::default();
     let seen = [Candidate::new(FindingKind::Starved, set([1]))];
     assert_eq!(looks(&mut findings, 0, 2, &seen), []);
-    // The next look is late, and sees what the last one saw.
+    // A late look observes the same as the previous one: the time between does not count.
     assert_eq!(looks(&mut findings, 30, 2, &seen), []);
     assert_eq!(looks(&mut findings, 32, 1, &seen), [(32, true)]);
-    // Nor does it end one.
+    // Nor does a late look close a finding.
     assert_eq!(looks(&mut findings, 60, 5, &[]), []);
     assert_eq!(looks(&mut findings, 65, 1, &[]), [(65, false)]);
 }
@@ -447,7 +451,7 @@ fn a_finding_that_has_other_members_is_over_when_the_new_one_begins() {
     let before = [Candidate::new(FindingKind::GroupSplit, set(0..4))];
     let after = [Candidate::new(FindingKind::GroupSplit, set(0..5))];
     assert_eq!(looks(&mut findings, 0, 10, &before), [(3, true)]);
-    // Another member for a moment is none.
+    // A short-lived change of members does not replace the finding.
     assert_eq!(looks(&mut findings, 10, 2, &after), []);
     assert_eq!(looks(&mut findings, 12, 4, &before), []);
     assert_eq!(looks(&mut findings, 16, 8, &after), [(19, false), (19, true)]);

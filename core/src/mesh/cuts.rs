@@ -1,4 +1,5 @@
-//! Cuts: which few groups of nodes explain the links that are down. Every cut is verified: no link across it works.
+//! Cuts: a small set of pairs of groups that explains the links that are down. Every cut is verified: no link across it
+//! works.
 
 use std::{
     cmp::Ordering,
@@ -8,27 +9,29 @@ use std::{
 use super::{beacons::Direction, sight::Trouble};
 use crate::id::{NodeId, NodeIndex};
 
-/// Cuts of one link each that are told at most.
+/// Maximum number of reported cuts of a single link each.
 pub(super) const SINGLES: usize = 64;
 
-/// Links of a node from which they are told as one where they hang together with others.
+/// Minimum number of links between two groups for them to be reported as one cut within a larger part; fewer are
+/// reported one by one.
 const STAR: usize = 4;
 
-/// Nodes of links that hang together, above which only patterns that are complete, or that labels suggest, are looked for.
+/// Maximum number of nodes of a connected part for which groups are grown from single nodes. In larger parts, only
+/// complete separations and groups that labels suggest are considered.
 const GREEDY: usize = 256;
 
-/// Links between two groups do badly.
+/// Two groups with degraded links between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// One side, the smaller one; empty when the links are everywhere.
+    /// The smaller group; empty if the degraded links are everywhere.
     pub near: BTreeSet<NodeIndex>,
-    /// The other side; empty for all other nodes.
+    /// The other group; empty for all other nodes.
     pub far: BTreeSet<NodeIndex>,
-    /// How badly they do.
+    /// Severity.
     pub trouble: Trouble,
-    /// Which way nothing passes, where the other way does.
+    /// The direction in which nothing passes, if the other direction works.
     pub way: Option<Direction>,
-    /// Nodes of which no observed link tells which side they are on.
+    /// Nodes that no observed link assigns to a side.
     pub unsure: BTreeSet<NodeIndex>,
 }
 
@@ -43,7 +46,7 @@ impl Cut {
         }
     }
 
-    /// True when it says something of this pair.
+    /// Returns whether this pair crosses the cut.
     pub(super) fn covers(&self, (one, other): Pair) -> bool {
         let crosses = |near, far| {
             self.near.contains(&near) && !self.near.contains(&far) && (self.far.is_empty() || self.far.contains(&far))
@@ -52,28 +55,28 @@ impl Cut {
     }
 }
 
-/// A pair of nodes, the lower first.
+/// A pair of nodes, the lower index first.
 pub(super) type Pair = (NodeIndex, NodeIndex);
 
 pub(super) fn pair(one: NodeIndex, other: NodeIndex) -> Pair {
     (one.min(other), one.max(other))
 }
 
-/// How a pair does that a cut would say something of.
+/// State of a pair across a potential cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Across {
-    /// It does badly.
+    /// The link is degraded.
     Bad,
-    /// It does well.
+    /// The link works.
     Good,
-    /// Nothing is known, or not enough.
+    /// The state is unknown, or not known well enough.
     Unknown,
 }
 
-/// Nodes by the values of each label: a list a label, with a group a value.
+/// Nodes by label: a list per label, a group per value.
 pub type Groups<'a> = Vec<Vec<&'a BTreeSet<NodeIndex>>>;
 
-/// The groups of one label to which nodes belong. Costs no more than the smaller of each group and `nodes`.
+/// Returns the groups of one label by node. The cost per group is that of the smaller of the group and `nodes`.
 pub(super) fn places<V>(groups: &[&BTreeSet<NodeIndex>], nodes: &BTreeMap<NodeIndex, V>) -> BTreeMap<NodeIndex, usize> {
     let mut places = BTreeMap::new();
     for (at, group) in groups.iter().enumerate() {
@@ -113,7 +116,7 @@ pub(super) fn links(pairs: impl IntoIterator<Item = Pair>) -> Links {
     links
 }
 
-/// Two groups with nothing but links that do badly between them.
+/// Two groups with only degraded or unknown links between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sides {
     pub(super) near: BTreeSet<NodeIndex>,
@@ -121,7 +124,7 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    /// The pairs of `links` between the two.
+    /// Returns the pairs of `links` between the two groups.
     pub(super) fn pairs(&self, links: &Links) -> Vec<Pair> {
         let of = |node: &NodeIndex| links.get(node).into_iter().flatten();
         let crossing = self.near.iter().flat_map(|node| of(node).map(move |far| (*node, *far)));
@@ -133,12 +136,13 @@ impl Sides {
 }
 
 impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
-    /// The lowest id of some nodes.
+    /// Returns the lowest id of these nodes.
     pub(super) fn first_of(&self, nodes: &BTreeSet<NodeIndex>) -> Option<NodeId> {
         nodes.iter().filter_map(|node| self.ids.get(node).copied()).min()
     }
 
-    /// The smaller side first; of two of the same size, the one that has the lowest id last, and of two nodes first.
+    /// Orders two groups: the smaller one is near. For groups of equal size, the one with the lowest id is far; for two
+    /// single nodes, it is near.
     pub(super) fn ordered(&self, near: BTreeSet<NodeIndex>, far: BTreeSet<NodeIndex>) -> Sides {
         let is_later = self.first_of(&near) > self.first_of(&far);
         let is_near = match near.len().cmp(&far.len()) {
@@ -152,7 +156,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         }
     }
 
-    /// Few pairs of sides that explain `pairs`, and together no other observed link.
+    /// Returns a small number of group pairs that explain `pairs` and cross no other observed link.
     pub(super) fn sides(&self, pairs: &BTreeSet<Pair>) -> Vec<Sides> {
         let mut left = links(pairs.iter().copied());
         let mut found = Vec::new();
@@ -189,7 +193,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         ordered.collect()
     }
 
-    /// True when no observed link across does well.
+    /// Returns whether no observed link across works.
     fn holds(&self, sides: &Sides) -> bool {
         let (few, many) = match sides.near.len() <= sides.far.len() {
             true => (&sides.near, &sides.far),
@@ -202,7 +206,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         })
     }
 
-    /// The sides with the most pairs between them, if they are enough to be no chance.
+    /// Returns the groups with the most pairs between them, or `None` if these are too few to be significant.
     fn largest(&self, part: &Links) -> Option<Sides> {
         let by_label = self.labelled(part);
         let grown = part.keys().filter(|_| part.len() <= GREEDY);
@@ -217,7 +221,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         largest.map(|(_, sides)| sides)
     }
 
-    /// Sides that labels suggest, and no link contradicts.
+    /// Returns the groups that labels suggest and no link contradicts.
     fn labelled(&self, part: &Links) -> Vec<Sides> {
         let mut suggested = Vec::new();
         for groups in self.groups {
@@ -248,7 +252,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         suggested
     }
 
-    /// Sides that begin with one node, and get as many nodes as make the pairs between them more.
+    /// Grows groups from one node: adds nodes while that increases the number of pairs between the groups.
     fn grown(&self, part: &Links, start: NodeIndex) -> Sides {
         let works = |one, other| (self.across)(pair(one, other)) == Across::Good;
         let mut sides = Sides {
@@ -278,7 +282,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                 sides.far.insert(node);
             }
         }
-        // Whoever is across from nobody was only in the way of others.
+        // Drop nodes without a degraded link across.
         let far = sides.far.clone();
         sides.near.retain(|near| part[near].intersection(&far).next().is_some());
         let near = sides.near.clone();
@@ -286,7 +290,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         sides
     }
 
-    /// Sides that are all of a label but for nodes that have no link across: those belong to it.
+    /// Extends a side to all nodes of a label if the missing ones are few and have no link across.
     fn completed(&self, mut sides: Sides) -> Sides {
         for turn in [false, true] {
             let (side, other) = match turn {
@@ -326,7 +330,8 @@ fn take(part: &mut Links, pairs: &[Pair]) {
     part.retain(|_, others| !others.is_empty());
 }
 
-/// Two sides of everything that hangs together with `start`; false when a link joins two nodes of one side.
+/// Splits the part connected to `start` into two sides. Returns false as the last value if a link joins two nodes of
+/// one side.
 pub(super) fn two_sides(links: &Links, start: NodeIndex) -> (BTreeSet<NodeIndex>, BTreeSet<NodeIndex>, bool) {
     let (mut near, mut far) = (BTreeSet::from([start]), BTreeSet::new());
     let mut edge = vec![(start, true)];

@@ -1,5 +1,5 @@
-//! Findings: what the mesh concludes beside who is alive. Each is one event with its members when it begins, and one when
-//! it is over.
+//! Findings: conclusions about the mesh beyond the liveness of nodes. Each produces one event with its members when it
+//! opens, and one when it closes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,65 +10,65 @@ use crate::{
     time::{Time, WallTime},
 };
 
-/// A finding begins when it was the same for so long.
+/// Time for which a candidate must be unchanged before its finding opens.
 const STABLE: Duration = Duration::from_secs(3);
 
-/// The same for one of few links that lose packets: of many links that lose a few, some are seen to first.
+/// The same for a lossy link that is one of few: when many links become lossy, some are detected first.
 const STABLE_SMALL: Duration = Duration::from_secs(4);
 
-/// Or when it was there for so long, its members changing.
+/// Time after which a finding opens even though its members change.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A finding is over when nothing of it was seen for this long. What comes back sooner was never gone.
+/// Time without an observation after which a finding closes. A shorter absence does not count.
 const CLEAR: Duration = Duration::from_secs(5);
 
-/// The same for loss: a meter is calm for several seconds itself before a link is well again.
+/// The same for loss: a meter already waits several seconds before it reports a lossy link as up.
 const CLEAR_LOSS: Duration = Duration::from_secs(3);
 
-/// Looks that are further apart were held up, as they come once a second: nobody knows what was meanwhile.
+/// Maximum time between two looks, which come once per second. After a longer one, the time between is not counted.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Findings that are followed at the same time at most; further ones are not told until others are over.
+/// Maximum number of findings tracked at a time; further ones are not reported until others close.
 pub const FINDINGS: usize = 128;
 
-/// What is found.
+/// Kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
-    /// These nodes are offline; those that went together are one finding.
+    /// Nodes are offline; nodes that failed together are one finding.
     NodesDown,
-    /// More than half of the nodes fell silent: they died, or the coordinator is cut off. Nothing is declared offline.
+    /// More than half of the nodes are silent: they failed, or the coordinator is cut off. No node is declared offline.
     Ambiguous,
-    /// The coordinator does not hear these nodes; their peers do.
+    /// The coordinator does not hear the nodes; their peers do.
     CoordinatorCut,
-    /// The coordinator hears this node; none of its peers does.
+    /// The coordinator hears the node; none of its peers does.
     PeersCut,
     /// Two groups do not reach one another; the coordinator hears both.
     GroupSplit,
     /// Two nodes do not reach one another.
     LinkDown,
-    /// What the near side sends does not arrive at the far side; what that sends arrives.
+    /// Packets of the near side do not arrive at the far side; those of the far side arrive at the near side.
     OneWay,
     /// Some probes get through, many do not.
     LinkLossy,
-    /// Answers take much longer than they used to.
+    /// Answers take much longer than usual.
     LinkSlow,
-    /// Small probes get through, datagrams of full size do not.
+    /// Small probes get through, full-size datagrams do not.
     LargeLost,
-    /// It comes and goes.
+    /// The node goes offline and returns repeatedly.
     Flapping,
-    /// The agent stands still again and again: its process gets too little time.
+    /// The agent stalls repeatedly: its process gets too little time.
     Starved,
-    /// The disk of the agent's state does not take writes.
+    /// The disk with the agent's state does not accept writes.
     DiskStalled,
-    /// What this agent says of its peers is contradicted, impossible or more than it may: it is not counted.
+    /// The agent's reports on its peers are contradicted, impossible or too many: they are not counted.
     Untrusted,
-    /// So many nodes were declared offline that no further one is until that calms down.
+    /// Too many nodes were declared offline: no further one is until the rate falls.
     Breaker,
 }
 
 impl FindingKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [FindingKind; 15] = [
         FindingKind::NodesDown,
         FindingKind::Ambiguous,
@@ -87,7 +87,7 @@ impl FindingKind {
         FindingKind::Breaker,
     ];
 
-    /// Its name, as people and scenarios write it.
+    /// Returns the kind's name in texts and scenarios.
     pub const fn name(self) -> &'static str {
         match self {
             FindingKind::NodesDown => "nodes-down",
@@ -108,7 +108,7 @@ impl FindingKind {
         }
     }
 
-    /// See [`CLEAR`].
+    /// Returns [`CLEAR`] or [`CLEAR_LOSS`].
     const fn clear(self) -> Duration {
         match self {
             FindingKind::LinkLossy => CLEAR_LOSS,
@@ -116,7 +116,8 @@ impl FindingKind {
         }
     }
 
-    /// True for what follows from the registry alone: it is over as soon as that says so.
+    /// Returns whether findings of this kind follow from the registry alone; these close as soon as the registry no
+    /// longer shows them.
     const fn ends_at_once(self) -> bool {
         matches!(
             self,
@@ -124,7 +125,7 @@ impl FindingKind {
         )
     }
 
-    /// True for what is concluded from the links between nodes.
+    /// Returns whether findings of this kind are concluded from links between nodes.
     pub const fn is_of_links(self) -> bool {
         matches!(
             self,
@@ -138,7 +139,7 @@ impl FindingKind {
         )
     }
 
-    /// What it means, as people read it.
+    /// Returns the kind's description for people.
     pub const fn meaning(self) -> &'static str {
         match self {
             FindingKind::NodesDown => "offline",
@@ -164,42 +165,42 @@ impl FindingKind {
     }
 }
 
-/// A finding as the snapshot and events show it.
+/// A finding in snapshots and events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Unique in the coordinator's epoch.
+    /// Id, unique in the coordinator's epoch.
     pub id: u64,
-    /// What is found.
+    /// Kind of the finding.
     pub kind: FindingKind,
-    /// When it began.
+    /// Time at which the finding opened.
     pub since: WallTime,
-    /// Whom it is about: the smaller side of a cut. Empty for everybody.
+    /// Affected nodes: the smaller side of a cut. Empty for all nodes.
     pub near: Vec<NodeId>,
-    /// The other side of a cut. Empty for all others, and where there is no other side.
+    /// The other side of a cut. Empty for all other nodes, and for findings with a single side.
     pub far: Vec<NodeId>,
-    /// More about it, for people.
+    /// Details for people.
     pub detail: String,
 }
 
-/// What was seen at one look.
+/// A condition observed in one look, from which a finding may open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// What.
+    /// Kind of the condition.
     pub kind: FindingKind,
     /// One side.
     pub near: BTreeSet<NodeIndex>,
     /// The other side.
     pub far: BTreeSet<NodeIndex>,
-    /// More about it.
+    /// Details for people.
     pub detail: String,
-    /// Needs no time to be believed.
+    /// Whether the finding opens without delay.
     pub sure: bool,
-    /// May be the first that is seen of something larger: needs more time to be believed.
+    /// Whether this may be the first sign of a larger condition, which requires more time before the finding opens.
     pub small: bool,
 }
 
 impl Candidate {
-    /// One about `near`.
+    /// Creates a candidate about `near`.
     pub fn new(kind: FindingKind, near: BTreeSet<NodeIndex>) -> Candidate {
         Candidate {
             kind,
@@ -211,7 +212,7 @@ impl Candidate {
         }
     }
 
-    /// How long it must have been the same to be believed.
+    /// Returns how long the candidate must be unchanged before its finding opens.
     fn stable(&self) -> Duration {
         match (self.sure, self.small) {
             (true, _) => Duration::ZERO,
@@ -220,7 +221,8 @@ impl Candidate {
         }
     }
 
-    /// How long it must have been the same to take the place of what was told. Loss that ends does so link by link.
+    /// Returns how long changed members must persist before they replace those of an open finding. Longer for loss,
+    /// which ends link by link.
     fn settled(&self) -> Duration {
         match self.kind {
             FindingKind::LinkLossy => PATIENCE,
@@ -228,12 +230,13 @@ impl Candidate {
         }
     }
 
-    /// True when it is about the same nodes.
+    /// Returns whether the kind and the nodes are equal.
     fn is(&self, other: &Candidate) -> bool {
         self.kind == other.kind && self.near == other.near && self.far == other.far
     }
 
-    /// True when it is about the same, though some of its members may have changed.
+    /// Returns whether the candidate continues `other`: the same kind, with at least half of the members of each side
+    /// in common.
     fn continues(&self, other: &Candidate) -> bool {
         let alike = |one: &BTreeSet<NodeIndex>, other: &BTreeSet<NodeIndex>| {
             2 * one.intersection(other).count() >= one.len().max(other.len())
@@ -242,36 +245,36 @@ impl Candidate {
     }
 }
 
-/// One that is followed.
+/// A tracked condition.
 #[derive(Clone, Debug)]
 pub struct Followed {
-    /// What it is.
+    /// The condition as it is reported.
     pub seen: Candidate,
-    /// Since when.
+    /// Time of the first observation.
     first: Time,
-    /// Since when with these members.
+    /// Time since which its members are unchanged.
     same: Time,
-    /// When it was seen last.
+    /// Time of the last observation.
     last: Time,
-    /// Other members that it has now, and since when.
+    /// Changed members, and the time since which they are observed.
     next: Option<(Candidate, Time)>,
-    /// Its number, once it was told.
+    /// Number of the finding, once it opened.
     pub told: Option<u64>,
-    /// When it was told.
+    /// Time at which it opened.
     pub since: WallTime,
 }
 
-/// What changed with a look.
+/// A change that results from a look.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// It begins.
+    /// A finding opens.
     Opened(Followed),
-    /// It is over.
+    /// A finding closes.
     Closed(Followed),
 }
 
 impl Followed {
-    /// So much of the time since then nobody looked: it tells nothing.
+    /// Excludes `time` without looks from all measured durations.
     fn pass_over(&mut self, time: Duration) {
         for at in [&mut self.first, &mut self.same, &mut self.last] {
             *at = *at + time;
@@ -289,7 +292,7 @@ impl Followed {
         } else if self.told.is_none() {
             (self.seen, self.same) = (candidate, now);
         } else {
-            // What was told stands until its members have been others for long enough.
+            // An open finding keeps its members until the changed ones persist.
             let is_known = self.next.as_ref().is_some_and(|(next, _)| next.is(&candidate));
             let since = self.next.as_ref().filter(|_| is_known).map_or(now, |(_, since)| *since);
             self.next = Some((candidate, since));
@@ -297,18 +300,18 @@ impl Followed {
     }
 }
 
-/// The findings.
+/// All tracked conditions.
 #[derive(Debug, Default)]
 pub struct Findings {
     followed: Vec<Followed>,
     told: u64,
-    /// When was looked last.
+    /// Time of the last look.
     looked: Option<Time>,
 }
 
 impl Findings {
-    /// Takes in what a look showed. A finding that has other members now is over, and another one begins, once these have been the same for as long as
-    /// the first had to be.
+    /// Applies the conditions observed in a look. If a finding's members change for long enough, that finding closes
+    /// and another one opens, once the new members are unchanged for as long as the first ones had to be.
     pub fn look(&mut self, now: Time, wall: WallTime, seen: Vec<Candidate>) -> Vec<Change> {
         let apart = self.looked.map_or(Duration::ZERO, |looked| now.since(looked));
         self.looked = Some(now);
@@ -319,7 +322,7 @@ impl Findings {
         }
         let mut changes = Vec::new();
         let mut taken: BTreeSet<usize> = BTreeSet::new();
-        // What is exactly as before comes first: another one that is like it must not take its place.
+        // Unchanged candidates come first, so that a similar one does not take their place.
         let (same, others): (Vec<_>, Vec<_>) = seen
             .into_iter()
             .partition(|candidate| self.followed.iter().any(|known| known.seen.is(candidate)));
@@ -358,7 +361,7 @@ impl Findings {
         self.followed.retain_mut(|known| {
             if known.last < now {
                 let kind = known.seen.kind;
-                // Loss that was not seen for a moment is still the same.
+                // Loss that is not observed for a moment still counts.
                 let is_fleeting = known.told.is_none() && kind != FindingKind::LinkLossy;
                 let over = is_fleeting || kind.ends_at_once() || now.since(known.last) >= kind.clear();
                 if over && known.told.is_some() {
@@ -381,7 +384,8 @@ impl Findings {
         changes
     }
 
-    /// Forgets a node. Returns what was told and is over by that, as it was: of one of its sides nobody is left.
+    /// Removes a node from all findings. Returns the findings that close because one of their sides is empty now, as
+    /// they were before.
     pub fn forget(&mut self, node: NodeIndex) -> Vec<Followed> {
         let mut over = Vec::new();
         self.followed.retain_mut(|known| {
@@ -399,17 +403,17 @@ impl Findings {
         over
     }
 
-    /// Those that were told and are not over.
+    /// Returns the open findings.
     pub fn open(&self) -> impl Iterator<Item = &Followed> {
         self.followed.iter().filter(|known| known.told.is_some())
     }
 
-    /// True when nothing is followed.
+    /// Returns whether nothing is tracked.
     pub fn is_quiet(&self) -> bool {
         self.followed.is_empty()
     }
 
-    /// True when it was told that a node is of this kind and alone.
+    /// Returns whether an open finding of this kind names the node on its near side.
     pub fn is(&self, kind: FindingKind, node: NodeIndex) -> bool {
         self.open()
             .any(|known| known.seen.kind == kind && known.seen.near.contains(&node))

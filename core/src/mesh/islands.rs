@@ -1,4 +1,5 @@
-//! Islands: which nodes reach one another over working links, looked for only around links that are down.
+//! Islands: groups of nodes that reach one another over working links. They are searched only around links that are
+//! down.
 
 use std::{
     cmp::Reverse,
@@ -8,23 +9,24 @@ use std::{
 use super::cuts::{Across, Pair, Picture, pair, places};
 use crate::id::NodeIndex;
 
-/// Nodes beyond the number of links that are down that are visited before a node is taken to be in the main part. Every part of
-/// the mesh that is cut off has at least as many links across the cut as it has nodes, for a plan is an expander.
+/// Number of visited nodes, beyond the number of links that are down, from which a node is assumed to be in the main
+/// part. Any part that is cut off has at least as many links across the cut as it has nodes, since a plan is an
+/// expander.
 const BEYOND: usize = 8;
 
 /// Parts of the mesh that no working link joins.
 #[derive(Debug, Default)]
 pub(super) struct Islands {
-    /// Each but the main one.
+    /// All parts but the main one.
     pub(super) parts: Vec<BTreeSet<NodeIndex>>,
-    /// Visited nodes of the main one.
+    /// Visited nodes of the main part.
     pub(super) main: BTreeSet<NodeIndex>,
-    /// More of the main one was not visited.
+    /// Whether the main part has further, unvisited nodes.
     pub(super) beyond: bool,
 }
 
 impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
-    /// The islands that `down` links make.
+    /// Returns the islands that result from the links that are `down`.
     pub(super) fn islands(&self, down: &BTreeSet<Pair>) -> Islands {
         let limit = down.len() + BEYOND;
         let mut islands = Islands::default();
@@ -47,7 +49,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         }
         if !islands.beyond {
             let parts = &mut islands.parts;
-            // Of equal ones the main one is that with the node that comes first.
+            // Of parts of equal size, the one with the lowest node id is the main part.
             let largest = (0..parts.len()).max_by_key(|&at| (parts[at].len(), Reverse(self.first_of(&parts[at]))));
             if let Some(largest) = largest {
                 islands.main = parts.swap_remove(largest);
@@ -57,7 +59,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         islands
     }
 
-    /// Everybody whom `start` reaches, and whether that is the main part.
+    /// Returns the nodes that `start` reaches, and whether these are the main part.
     fn island(&self, start: NodeIndex, limit: usize, main: &BTreeSet<NodeIndex>) -> (BTreeSet<NodeIndex>, bool) {
         let mut island = BTreeSet::from([start]);
         let mut edge = vec![start];
@@ -78,8 +80,8 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         (island, false)
     }
 
-    /// Joins islands by the label that explains them with the fewest: where few links are probed, nodes of one side may have no working link to one
-    /// another. Islands with a link that is down between them are never joined.
+    /// Joins islands by the label that leaves the fewest of them: with few probed links, nodes of one side may have no
+    /// working link between them. Islands with a link between them that is down are never joined.
     fn join(&self, islands: &mut Islands, down: &BTreeSet<Pair>) {
         let mut best: Option<Islands> = None;
         for groups in self.groups {
@@ -120,7 +122,7 @@ fn joined(islands: &Islands, groups: &[&BTreeSet<NodeIndex>], down: &BTreeSet<Pa
                 .copied()
         })
         .collect();
-    // Which part each has been joined to, and between which parts links are down.
+    // The part that each one has been joined to, and the pairs of parts with links between them that are down.
     let mut leads: Vec<usize> = (0..parts.len()).collect();
     let mut apart: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (one, other) in down {
@@ -133,7 +135,7 @@ fn joined(islands: &Islands, groups: &[&BTreeSet<NodeIndex>], down: &BTreeSet<Pa
             continue;
         }
         if islands.beyond && groups[group].len() > visited {
-            // Nodes that were not visited are in the main part.
+            // Unvisited nodes are in the main part.
             of_group.insert(main);
         }
         let list: BTreeSet<usize> = of_group.into_iter().map(|at| leads[at]).collect();

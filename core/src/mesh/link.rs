@@ -1,10 +1,10 @@
-//! Links: what an observer says of a subject.
+//! Links: an observer's measurements and reports of a subject.
 
 use std::time::Duration;
 
 use crate::time::{Time, WallTime};
 
-/// The condition of a link, seen from its observer.
+/// State of a link, as its observer measures it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
     /// Not probed yet.
@@ -12,18 +12,19 @@ pub enum LinkState {
     Unknown,
     /// The newest probes were answered.
     Up,
-    /// At least [`LOSSY_FROM`] of all probes are lost or have to be sent again, as the newest ones show beyond doubt.
+    /// At least [`LOSSY_FROM`] of all probes are lost or have to be sent again, as the newest ones show with
+    /// statistical significance.
     Lossy,
-    /// The newest [`DOWN_AFTER`] or more failed.
+    /// The newest [`DOWN_AFTER`] or more probes failed.
     Down,
-    /// Answers take more than [`SLOW_TIMES`] as long as they used to, and [`SLOW_MICROS`] on top.
+    /// Answers take more than [`SLOW_TIMES`] times as long as usual, plus [`SLOW_MICROS`].
     Slow,
 }
 
-/// Probes that loss and percentiles are taken over.
+/// Number of probes in the window for loss and percentiles.
 pub const WINDOW: usize = 32;
 
-/// Failed probes in a row that make a link `down`.
+/// Number of consecutive failed probes after which a link is `down`.
 pub const DOWN_AFTER: u32 = 3;
 
 /// See [`LinkState::Slow`].
@@ -32,73 +33,74 @@ pub const SLOW_TIMES: f32 = 4.0;
 /// See [`LinkState::Slow`]; microseconds.
 pub const SLOW_MICROS: f32 = 20_000.0;
 
-/// An answer that took more than [`SLOW_TIMES`] as long as usual and this on top counts as lost: something was sent again. The
-/// shortest wait of TCP before it does is 200 ms on Linux.
+/// An answer that took more than [`SLOW_TIMES`] times as long as usual, plus this, counts as lost: a packet was
+/// retransmitted. The minimum retransmission timeout of TCP on Linux is 200 ms.
 pub const RESENT_MICROS: f32 = 150_000.0;
 
-/// A link is lossy when it loses such a share of its probes, at the least that is likely. Lower: links are named whose losses are chance; higher: a
-/// link that loses a fifth of its packets is named late.
+/// Share of lost probes from which a link is lossy; the lower confidence bound has to reach it. A lower value reports
+/// links with chance losses; a higher one delays the report of a link that loses a fifth of its packets.
 pub const LOSSY_FROM: f32 = 0.15;
 
-/// Standard deviations that make sure of it: 0.5% of links that lose exactly [`LOSSY_FROM`] are taken to lose more.
+/// Standard deviations of the confidence bound: 0.5% of links that lose exactly [`LOSSY_FROM`] are taken to lose more.
 const SURE: f32 = 2.576;
 
-/// Fewer of the newest probes say nothing of loss.
+/// Minimum number of probes from which loss is judged.
 const FEWEST: u32 = 4;
 
-/// Without a loss among so many probes, nor in so long, a link is no longer lossy.
+/// Number of probes without a loss, and minimum time without one, after which a link is no longer lossy.
 const CALM: u32 = 5;
 const CALM_FOR: Duration = Duration::from_secs(5);
 
-/// Probes that are lost together for so long are an outage, and say nothing of loss before and after, unless the link had another one within
-/// [`OUTAGE_AGAIN`], or lets datagrams through here and there.
+/// Minimum duration of consecutive losses that count as an outage. An outage does not count as loss, unless the link
+/// had another one within [`OUTAGE_AGAIN`] or lets some datagrams through.
 const OUTAGE: Duration = Duration::from_millis(3_500);
 const OUTAGE_AGAIN: Duration = Duration::from_secs(60);
 
-/// Fewer lost probes than this may have been chance.
+/// Minimum number of lost probes that are not attributed to chance.
 const FEW: u32 = 2;
 
-/// Datagrams that come this long before the first answer belong to the end of an outage.
+/// Datagrams that arrive this long before the first answer belong to the end of an outage.
 const RETURNING: Duration = Duration::from_secs(2);
 
-/// Datagrams that were missing tell of loss for this long.
+/// Time for which missing datagrams indicate loss.
 const GAPPED: Duration = Duration::from_secs(30);
 
-/// A datagram this long after the last answer came where the answers did not.
+/// Time since the last answer after which a datagram shows that the link passes some packets although probes fail.
 const AMID: Duration = Duration::from_millis(1_500);
 
-/// The newest answers whose shortest is what a link takes now.
+/// Number of newest answers whose minimum is the current latency of the link.
 const NEWEST: usize = 5;
 
-/// Answers of a link that became slow take at most this many times as long as one another.
+/// Maximum ratio between the newest answers for a link to count as slow.
 const EVEN: f32 = 2.0;
 
-/// Answers before anything is usual; and after which what is usual changes slowly.
+/// Number of answers after which the usual latency is known, and after which it adapts slowly.
 const USUAL_AFTER: usize = 8;
 const SETTLED_AFTER: usize = 64;
 
-/// Links that one heartbeat reports at most.
+/// Maximum number of links in one heartbeat.
 pub const REPORTS: usize = 64;
 
-/// What came of a probe that was not answered, by whoever sent it.
+/// Result of a probe without an answer, whichever side sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkFailure {
-    /// Nothing came in time.
+    /// No answer arrived in time.
     Late,
-    /// The host answered that nobody listens there.
+    /// The host answered that nothing listens on the port.
     Refused,
-    /// Something on the way answered that there is no way there.
+    /// A router answered that the host is unreachable.
     Unreachable,
-    /// Who answered is not the node, or does not take this one for a member: its certificate, or its answer, is another one.
+    /// The peer that answered is not the node, or does not accept this node as a member: its certificate or its answer
+    /// does not match.
     Mistaken,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
-/// What an observer reports of one link.
+/// An observer's report of one link.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LinkReport {
-    /// The condition.
+    /// State of the link.
     pub state: LinkState,
     /// Smoothed round-trip time, microseconds; 0 before the first answer.
     pub rtt_micros: u32,
@@ -106,16 +108,16 @@ pub struct LinkReport {
     pub rtt_p95_micros: u32,
     /// Share of the window without an answer, 0 to 1.
     pub loss: f32,
-    /// Milliseconds since the last answer; `None` when there was none.
+    /// Milliseconds since the last answer; `None` if there was none.
     pub last_success_age_millis: Option<u64>,
-    /// What came of the newest probe that ended without an answer, since the last that had one.
+    /// Result of the newest failed probe since the last answer.
     pub failure: Option<LinkFailure>,
 }
 
-/// A link as the coordinator keeps it.
+/// A link as the coordinator stores it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
-    /// The condition.
+    /// State of the link.
     pub state: LinkState,
     /// Smoothed round-trip time, microseconds.
     pub rtt_micros: u32,
@@ -123,14 +125,14 @@ pub struct Link {
     pub rtt_p95_micros: u32,
     /// Loss in hundredths.
     pub loss_percent: u32,
-    /// When the last answer came; `None` while the link is up, and when there was none.
+    /// Time of the last answer; `None` while the link is up, and if there was none.
     pub last_success: Option<WallTime>,
-    /// What came of the newest probe; `None` while the link is up.
+    /// Result of the newest probe; `None` while the link is up.
     pub failure: Option<LinkFailure>,
 }
 
 impl Link {
-    /// What a report that was received at `wall` says.
+    /// Converts a report received at `wall`.
     pub fn new(report: &LinkReport, wall: WallTime) -> Link {
         let ago = |millis: u64| WallTime(wall.0.saturating_sub(i64::try_from(millis).unwrap_or(i64::MAX)));
         Link {
@@ -146,46 +148,47 @@ impl Link {
         }
     }
 
-    /// True when probes get through.
+    /// Returns whether probes get through.
     pub fn is_live(&self) -> bool {
         matches!(self.state, LinkState::Up | LinkState::Lossy | LinkState::Slow)
     }
 }
 
-/// An observer's own measurements of one link.
+/// An observer's measurements of one link.
 #[derive(Clone, Debug, Default)]
 pub struct LinkMeter {
-    /// One bit a probe, the newest lowest; 1 for an answer.
+    /// One bit per probe, the newest in the lowest position; 1 for an answer.
     answered: u32,
     probes: u32,
     failed_in_a_row: u32,
     smoothed: Option<f32>,
-    /// The mean of what the link usually takes, microseconds; follows slowly, and hardly while it is slow.
+    /// Usual round-trip time as a slow mean, microseconds; it hardly adapts while the link is slow.
     usual: f32,
-    /// All answers take longer than usual.
+    /// Whether all answers take longer than usual.
     is_slow: bool,
     rtts: [u32; WINDOW],
     answers: usize,
     last_success: Option<Time>,
-    /// What came of the newest probe, if that was no answer.
+    /// Result of the newest probe, if it failed.
     failure: Option<LinkFailure>,
-    /// When a probe, or a datagram of the other side, was lost last.
+    /// Time at which a probe, or a datagram from the other side, was last lost.
     last_loss: Option<Time>,
-    /// When the newest outage was over, and whether its probes were taken off.
+    /// Time at which the newest outage ended, and whether its probes were excluded from the loss.
     last_outage: Option<(Time, bool)>,
-    /// When the first datagram came after the last answer: a link that lets some through is not out.
+    /// Time of the first datagram after the last answer: a link that passes some packets has no outage.
     amid: Option<Time>,
-    /// When datagrams were missing, the newest time and the one before. One gap may be an outage, or what follows takes longer.
+    /// Times of the newest two gaps in the datagrams. A single gap may be an outage, or the start of higher latency.
     gapped: [Option<Time>; 2],
-    /// When a datagram came last over a link that lets some through, and no answers.
+    /// Time of the last datagram over a link that passes some datagrams but no answers.
     partial: Option<Time>,
-    /// Answers in a row that looked as if they had been sent again, with none lost between them.
+    /// Number of consecutive answers that appear to be retransmitted, with none lost between them.
     late_in_a_row: u32,
     reported: Option<LinkReport>,
 }
 
-/// The lowest share that is likely where so many of so many were lost: the lower bound of Wilson's score interval (E. B. Wilson, "Probable
-/// inference, the law of succession, and statistical inference", 1927).
+/// Returns the lowest share of losses that is likely, given that `lost` of `of` probes were lost: the lower bound of
+/// Wilson's score interval (E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+/// 1927).
 fn at_least(lost: u32, of: u32) -> f32 {
     let (of, square) = (of as f32, SURE * SURE);
     let share = lost as f32 / of;
@@ -194,7 +197,7 @@ fn at_least(lost: u32, of: u32) -> f32 {
 }
 
 impl LinkMeter {
-    /// A probe was answered after `rtt`.
+    /// Records that a probe was answered after `rtt`.
     pub fn answer(&mut self, now: Time, rtt: Duration) {
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
         let is_over = self.end_outage(now) || self.is_of_outage(now - rtt);
@@ -212,7 +215,7 @@ impl LinkMeter {
         self.late_in_a_row = if is_resent { self.late_in_a_row + 1 } else { 0 };
         self.push(now, !is_resent || is_over);
         if self.is_slow {
-            // What looked as if it had been sent again was slow from the first.
+            // Answers that appeared to be retransmitted were slow from the start.
             self.answered |= (1 << NEWEST) - 1;
         }
         let gain = match self.answers {
@@ -224,7 +227,7 @@ impl LinkMeter {
         self.usual += (micros as f32 - self.usual) * gain;
     }
 
-    /// Takes probes that an outage lost off those that tell of loss. True when an outage is over.
+    /// Excludes the probes of an outage from the loss. Returns whether an outage ended.
     fn end_outage(&mut self, now: Time) -> bool {
         let amid = self.amid.take();
         let is_out = amid.is_none_or(|first| self.gapped[0] < Some(first) || now.since(first) < RETURNING);
@@ -234,7 +237,7 @@ impl LinkMeter {
         }
         let again = self.last_outage.is_some_and(|(last, _)| now.since(last) < OUTAGE_AGAIN);
         let lost = self.failed_in_a_row.min(self.probes);
-        // Where probes were lost before, those that were lost now are more of the same.
+        // If probes were lost before, these losses are part of the same condition.
         let is_clean = self.lost_of(self.probes).saturating_sub(lost) < FEW;
         let is_taken_off = is_clean && !again;
         self.last_outage = Some((now, is_taken_off));
@@ -246,13 +249,14 @@ impl LinkMeter {
         is_taken_off
     }
 
-    /// True for a probe that left before the newest outage was over: what became of it says nothing of the link as it is now.
+    /// Returns whether a probe was sent before the end of the newest outage; its result does not describe the link as
+    /// it is now.
     fn is_of_outage(&self, sent: Time) -> bool {
         self.last_outage
             .is_some_and(|(over, is_taken_off)| is_taken_off && sent < over)
     }
 
-    /// A datagram came that the other side sent unasked; `after_gap` when others should have come before it.
+    /// Records an unsolicited datagram from the other side; `after_gap` if earlier ones are missing.
     pub fn datagram(&mut self, now: Time, after_gap: bool) {
         if after_gap {
             self.last_loss = Some(now);
@@ -266,19 +270,19 @@ impl LinkMeter {
         }
     }
 
-    /// True when datagrams were missing more than once of late.
+    /// Returns whether datagrams were missing more than once recently.
     fn has_gaps(&self, now: Time) -> bool {
         self.gapped[1].is_some_and(|before| now.since(before) < GAPPED)
     }
 
-    /// The shortest of the newest answers, microseconds.
+    /// Returns the minimum of the newest answers, microseconds.
     fn shortest(&self) -> f32 {
         let count = self.answers.min(NEWEST);
         let newest = (1..=count).map(|back| self.rtts[(self.answers - back) % WINDOW]);
         newest.min().unwrap_or_default() as f32
     }
 
-    /// Of the last `few` probes, those that were lost or had to be sent again.
+    /// Returns how many of the last `few` probes were lost or had to be sent again.
     fn lost_of(&self, few: u32) -> u32 {
         let few = self.probes.min(few);
         let mask = 1_u32.checked_shl(few).map_or(u32::MAX, |end| end - 1);
@@ -289,36 +293,36 @@ impl LinkMeter {
         self.answers > USUAL_AFTER
     }
 
-    /// Looks whether everything is slow, not only what had to be sent again. Where datagrams are missing, answers are late because packets are lost; and
-    /// what is sent again takes now this long and now that.
+    /// Determines whether all answers are slow, not only retransmitted ones. With missing datagrams, answers are late
+    /// because packets are lost; and the delays of retransmissions vary.
     fn look_if_slow(&mut self, now: Time) {
         let is_late = self.is_usual() && self.shortest() > self.usual * SLOW_TIMES + SLOW_MICROS;
         self.is_slow = is_late && !self.has_gaps(now) && (self.is_slow || self.are_even(NEWEST));
     }
 
-    /// True when so many of the newest answers took about as long as one another.
+    /// Returns whether the newest `few` answers took about equally long.
     fn are_even(&self, few: usize) -> bool {
         let newest = || (1..=few.min(self.answers)).map(|back| self.rtts[(self.answers - back) % WINDOW]);
         let (shortest, longest) = (newest().min().unwrap_or_default(), newest().max().unwrap_or_default());
         longest as f32 <= EVEN * shortest as f32
     }
 
-    /// Of the newest probes, those of which it cannot be told yet whether they were sent again or the link became slow: fewer than [`NEWEST`], all of
-    /// them late and about as long.
+    /// Returns the number of newest probes that may be either retransmitted or the start of higher latency: fewer than
+    /// [`NEWEST`], all of them late and about equally long.
     fn in_doubt(&self) -> u32 {
         let late = self.late_in_a_row;
-        // Where probes were lost before, these are more of the same.
+        // If probes were lost before, these are part of the same condition.
         let before = self.lost_of(self.probes).saturating_sub(late);
         let is_doubtful = (late as usize) < NEWEST && before < FEW && self.are_even(late as usize);
         if is_doubtful { late } else { 0 }
     }
 
-    /// An answer that took so long had to be sent again, or its probe had.
+    /// Returns whether an answer took so long that it, or its probe, was retransmitted.
     fn is_resent(&self, micros: u32) -> bool {
         self.is_usual() && !self.is_slow && micros as f32 > self.usual * SLOW_TIMES + RESENT_MICROS
     }
 
-    /// How long an answer took of late, at the most that is likely: the smoothed round-trip time, or the newest.
+    /// Returns the upper estimate of the recent round-trip time, microseconds: the smoothed one, or half of the newest.
     pub fn recent_micros(&self) -> u32 {
         let newest = self.answers.checked_sub(1).map_or(0, |last| self.rtts[last % WINDOW]);
         self.smoothed_micros().max(newest / 2)
@@ -329,7 +333,7 @@ impl LinkMeter {
         self.smoothed.unwrap_or(0.0) as u32
     }
 
-    /// A probe that left at `sent` failed or was not answered in time.
+    /// Records that a probe sent at `sent` failed or was not answered in time.
     pub fn miss(&mut self, now: Time, sent: Time) {
         if self.is_of_outage(sent) {
             return;
@@ -339,7 +343,7 @@ impl LinkMeter {
         self.late_in_a_row = 0;
     }
 
-    /// What came of the newest probe, which was missed.
+    /// Records the result of the newest probe, which failed.
     pub fn failed(&mut self, failure: LinkFailure) {
         self.failure = Some(failure);
     }
@@ -352,7 +356,7 @@ impl LinkMeter {
         self.probes = (self.probes + 1).min(WINDOW as u32);
     }
 
-    /// What there is to report at `now`.
+    /// Returns the report at `now`.
     pub fn report(&self, now: Time) -> LinkReport {
         let (state, loss) = self.state(now);
         LinkReport {
@@ -365,12 +369,12 @@ impl LinkMeter {
         }
     }
 
-    /// Milliseconds since the last answer; `None` when there was none.
+    /// Milliseconds since the last answer; `None` if there was none.
     pub fn last_success_age_millis(&self, now: Time) -> Option<u64> {
         self.last_success.map(|at| now.since(at).as_millis() as u64)
     }
 
-    /// The link's condition, and the share of the newest probes that was lost.
+    /// Returns the state of the link, and the share of lost probes in the window.
     fn state(&self, now: Time) -> (LinkState, f32) {
         let mask = if self.probes == WINDOW as u32 {
             u32::MAX
@@ -395,13 +399,14 @@ impl LinkMeter {
         (state, loss)
     }
 
-    /// True when nothing was lost lately.
+    /// Returns whether nothing was lost recently.
     fn is_calm(&self, now: Time) -> bool {
         let lately = self.last_loss.is_some_and(|at| now.since(at) < CALM_FOR);
         !lately && self.lost_of(CALM) == 0
     }
 
-    /// True when some number of the newest probes shows beyond doubt that the link loses [`LOSSY_FROM`] of them or more.
+    /// Returns whether some number of the newest probes shows with statistical significance that the link loses
+    /// [`LOSSY_FROM`] of them or more.
     fn is_lossy(&self) -> bool {
         let in_doubt = self.in_doubt();
         (FEWEST..=self.probes.saturating_sub(in_doubt)).any(|few| {
@@ -421,7 +426,7 @@ impl LinkMeter {
         rtts[(count * 95).div_ceil(100) - 1]
     }
 
-    /// What to report if it differs enough from what was reported last; the caller sends it.
+    /// Returns a report if it differs sufficiently from the last one; the caller sends it.
     pub fn changed(&mut self, now: Time) -> Option<LinkReport> {
         let (state, loss) = self.state(now);
         let worth_it = match &self.reported {
@@ -437,7 +442,7 @@ impl LinkMeter {
         self.reported.filter(|_| worth_it)
     }
 
-    /// Everything is to be reported anew: the session is a new one.
+    /// Forgets the last report, so that the state is reported again in a new session.
     pub fn forget_reports(&mut self) {
         self.reported = None;
     }

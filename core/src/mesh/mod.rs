@@ -1,4 +1,4 @@
-//! The Guardian Mesh: who probes whom, links, what observers see, topology.
+//! The Guardian Mesh: probe plans, links, observations, and topology.
 
 mod bad;
 mod beacons;

@@ -1,5 +1,5 @@
-//! Patterns: which few groups of nodes explain links of which some may do badly or well by chance. The explanation that has the most links that do
-//! badly is taken first; each link that does well counts twice against it.
+//! Patterns: a small set of pairs of groups that explains links, some of which may be degraded or work by chance. The
+//! explanation with the most degraded links is taken first; each working link counts twice against it.
 
 use std::{
     borrow::Cow,
@@ -9,32 +9,32 @@ use std::{
 use super::cuts::{Across, Links, Pair, Picture, SINGLES, Sides, links, pair, places, two_sides};
 use crate::id::NodeIndex;
 
-/// Share of a node's links that do badly from which the node is in trouble with everybody.
+/// Share of degraded links from which a node counts as degraded towards all its peers.
 const CENTRE: f64 = 0.6;
 
-/// What an explanation counts: one node or a label, and sides that are neither.
+/// Weight of a link in the score: for groups that are a node or a label, and for other groups.
 const PLAIN: isize = 4;
 const MADE_UP: isize = 3;
 
-/// Explanations of more than one link that are looked for at most.
+/// Maximum number of explanations of more than one link.
 const EXPLANATIONS: usize = 16;
 
-/// One node of so many may have little part in what befell its label.
+/// One in this number of nodes may deviate from the pattern of its label.
 const MISFITS: usize = 5;
 
-/// Nodes of links that hang together, above which no sides are grown from single nodes.
+/// Maximum number of nodes of a connected part for which groups are grown from single nodes.
 const GROWN: usize = 128;
 
-/// One explanation; an empty far side is all others, and two empty ones are everybody.
+/// An explanation. An empty far side is all other nodes; two empty sides are all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pattern {
     pub(super) near: BTreeSet<NodeIndex>,
     pub(super) far: BTreeSet<NodeIndex>,
-    /// Links of it that do badly.
+    /// Number of degraded links across.
     pub(super) bad: usize,
 }
 
-/// How many links of a node, or of a pattern, do badly and well.
+/// Number of degraded and of working links of a node or of a pattern.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     bad: usize,
@@ -47,8 +47,8 @@ impl Count {
         self.good += usize::from(across == Across::Good);
     }
 
-    /// A link that does well counts twice against sides that were made up, and once against those that are somebody, which are the simpler
-    /// explanation: some links may do well by chance.
+    /// Scores a pattern. A working link counts once against groups that are a node or a label, which are the simpler
+    /// explanation since some links may work by chance, and twice against other groups.
     fn score(self, is_plain: bool) -> isize {
         let (bad, good) = (self.bad as isize, self.good as isize);
         if is_plain {
@@ -59,7 +59,7 @@ impl Count {
     }
 }
 
-/// Sides that may explain links.
+/// A pair of groups that may explain links.
 struct Suggestion<'a> {
     near: Cow<'a, BTreeSet<NodeIndex>>,
     far: Cow<'a, BTreeSet<NodeIndex>>,
@@ -70,28 +70,28 @@ struct Suggestion<'a> {
     known: Option<Known>,
 }
 
-/// Sides that are suggested again and again.
+/// A pair of groups that is suggested repeatedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Known {
     /// A node against all others.
     Star(NodeIndex),
-    /// Of a label: a group against another one, or against all others.
+    /// A group of a label against another group of it, or against all other nodes.
     Label(usize, usize, Option<usize>),
 }
 
-/// State of the links that has been read in a search: it stays the same while explanations are taken one after the other.
+/// Link states read during a search, which stay the same while explanations are selected one by one.
 #[derive(Default)]
 struct Memo {
     links: BTreeMap<NodeIndex, Vec<(NodeIndex, Across)>>,
-    /// Minimum number of links that do well between sides.
+    /// Minimum number of working links between two groups.
     good: BTreeMap<Known, usize>,
 }
 
-/// Order of explanations, the best first: by score, whether it is about one side alone, and its size.
+/// Order of explanations, the best first: by score, whether the far side is given, and the size of the near side.
 type Rank = (isize, bool, usize);
 
 impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
-    /// The patterns that explain `bad`, of a mesh of so many members; those of a single link come last.
+    /// Returns the patterns that explain `bad` in a mesh of `members` members; single links come last.
     pub(super) fn patterns(&self, bad: &BTreeSet<Pair>, members: usize) -> Vec<Pattern> {
         let mut memo = Memo::default();
         if self.is_everywhere(bad, members, &mut memo) {
@@ -127,7 +127,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         found
     }
 
-    /// Whether most links of most nodes do badly.
+    /// Returns whether most links of most nodes are degraded.
     fn is_everywhere(&self, bad: &BTreeSet<Pair>, members: usize, memo: &mut Memo) -> bool {
         let nodes: BTreeSet<NodeIndex> = bad.iter().flat_map(|&(one, other)| [one, other]).collect();
         if members < 3 || 3 * nodes.len() < 2 * members {
@@ -147,7 +147,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         3 * centres >= 2 * members && 4 * all.good <= all.bad
     }
 
-    /// The links of a node, and how they do.
+    /// Returns the links of a node and their states.
     fn links_of<'m>(&self, node: NodeIndex, memo: &'m mut Memo) -> &'m [(NodeIndex, Across)] {
         memo.links.entry(node).or_insert_with(|| {
             let partners = (self.partners)(node).into_iter();
@@ -157,7 +157,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         })
     }
 
-    /// Sides that may explain links: each node against all others, sides that labels suggest, and nodes that hang together.
+    /// Suggests groups that may explain links: each node against all others, groups by label, and connected nodes.
     fn suggested<'a>(&'a self, graph: &'a Links) -> impl Iterator<Item = Suggestion<'a>> {
         let star = |(&node, others): (&NodeIndex, &BTreeSet<NodeIndex>)| {
             (others.len() >= 2).then(|| Suggestion {
@@ -185,7 +185,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
             .chain(parts(graph).into_iter().chain(grown).map(made_up))
     }
 
-    /// A node and all that do badly with as many, against those that it does badly with.
+    /// Groups a node and the nodes that are degraded towards the same peers, against those peers.
     fn spread(&self, graph: &Links, node: NodeIndex, others: &BTreeSet<NodeIndex>) -> Sides {
         let works = |one, other| (self.across)(pair(one, other)) == Across::Good;
         let alike = |one: NodeIndex| {
@@ -216,7 +216,8 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         let mut suggested = Vec::new();
         for (label, groups) in self.groups.iter().enumerate() {
             let places = places(groups, graph);
-            // Links between each two groups, and of each to all others. The first are seen from both ends.
+            // Number of links between any two groups, and of each group to all others. The former are counted from both
+            // ends.
             let mut pairs: BTreeMap<(usize, usize), usize> = BTreeMap::new();
             let mut alone: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
             for (node, others) in graph {
@@ -254,8 +255,9 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         suggested
     }
 
-    /// Weighs how well sides explain the links, less nodes that have no part in it; `None` when they do not, or score less than `least`. The
-    /// links of a side are read only until those that do well exclude that, so that the cost follows the links that do badly.
+    /// Evaluates how well a pair of groups explains the links, except for some nodes that deviate; `None` if it does
+    /// not, or if its score is below `least`. The links of a side are read only until the working ones refute the
+    /// suggestion, so that the cost is proportional to the degraded links.
     fn weighed(
         &self,
         suggestion: Suggestion<'_>,
@@ -283,7 +285,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
                     continue;
                 }
                 let pair = pair(one, other);
-                // Another pattern explains it already.
+                // Explained by another pattern already.
                 let across = match left.contains(&pair) {
                     true => Across::Bad,
                     false if bad.contains(&pair) => Across::Unknown,
@@ -309,7 +311,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
         };
         let nodes = near.len() + far.len();
         let misfits = nodes - near.iter().chain(&*far).filter(fits).count();
-        // Some nodes of a label may be lucky.
+        // Some nodes of a label may deviate by chance.
         if MISFITS * misfits > if is_plain { nodes } else { 0 } {
             return None;
         }
@@ -337,7 +339,7 @@ impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A
     }
 }
 
-/// Two sides of each part of what hangs together.
+/// Returns the two sides of each connected part.
 fn parts(graph: &Links) -> Vec<Sides> {
     let mut met: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut parts = Vec::new();

@@ -1,18 +1,19 @@
-//! Who probes whom.
+//! Probe plans: which nodes probe which.
 //!
-//! Up to [`ALL_PAIRS`] nodes everybody probes everybody. Beyond, every subject has exactly [`OBSERVERS`] observers: its
-//! successors on as many rings, each ring ordering the nodes by its own seeded hash of their ids (a random Hamiltonian
-//! cycle; their union is an expander with high probability: Law & Siu, "Distributed construction of random expander
-//! networks", 2003). A node that joins or leaves changes only what stands beside it on each ring: about K plans.
+//! Up to [`ALL_PAIRS`] nodes, every node probes every other one. In larger clusters, every subject has exactly
+//! [`OBSERVERS`] observers: its successors on as many rings, each of which orders the nodes by its own seeded hash of
+//! their ids (a random Hamiltonian cycle; the union of the rings is an expander with high probability: Law & Siu,
+//! "Distributed construction of random expander networks", 2003). A node that joins or leaves changes only the plans of
+//! its neighbours on each ring: about K plans.
 
 use std::collections::BTreeMap;
 
 use crate::id::{NodeId, NodeIndex};
 
-/// Observers of each subject in clusters larger than [`ALL_PAIRS`].
+/// Number of observers of each subject in clusters larger than [`ALL_PAIRS`].
 pub const OBSERVERS: usize = 10;
 
-/// Largest cluster in which everybody probes everybody.
+/// Maximum number of nodes for which every node probes every other one.
 pub const ALL_PAIRS: usize = 11;
 
 /// Subjects of each observer, each list sorted.
@@ -28,7 +29,7 @@ fn place(seed: u64, ring: usize, id: NodeId) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// Plans who probes whom among `members`; depends on nothing but the arguments, whatever their order.
+/// Plans the probes among `members`; the result depends only on the arguments, not on their order.
 #[derive(Debug, Default)]
 pub struct Planner {
     seed: u64,
@@ -36,7 +37,7 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// A planner; every `seed` orders the rings differently.
+    /// Creates a planner; `seed` determines the order of the rings.
     pub fn new(seed: u64) -> Planner {
         Planner {
             seed,
@@ -49,7 +50,7 @@ impl Planner {
         self.places.remove(&node);
     }
 
-    /// The plan for `members`.
+    /// Returns the plan for `members`.
     pub fn plan(&mut self, members: &[(NodeIndex, NodeId)]) -> Plan {
         let mut plan: Plan = members.iter().map(|&(index, _)| (index, Vec::new())).collect();
         if members.len() <= ALL_PAIRS {
@@ -75,7 +76,7 @@ impl Planner {
         plan
     }
 
-    /// [`OBSERVERS`] distinct observers for every member.
+    /// Returns [`OBSERVERS`] distinct observers for every member.
     fn observers(&mut self, members: &[(NodeIndex, NodeId)]) -> BTreeMap<NodeIndex, Vec<NodeIndex>> {
         let seed = self.seed;
         let mut chosen: BTreeMap<NodeIndex, Vec<NodeIndex>> = BTreeMap::new();

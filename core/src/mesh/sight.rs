@@ -1,4 +1,4 @@
-//! Sights: what observers see of a subject now, and what follows from all of them together.
+//! Sights: what observers currently see of each subject, and the conclusions from all of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::NodeIndex, time::Time};
 
-/// What an observer sees of a subject.
+/// An observer's view of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sight {
-    /// It answers.
+    /// The subject answers.
     Heard,
-    /// Nothing comes back in the time that this link usually takes and then some.
+    /// Nothing arrives in the time that this link usually takes, plus a margin.
     Silent,
-    /// Its host answers that nobody listens there.
+    /// The host of the subject answers that nothing listens on the port.
     Refused,
 }
 
 impl Sight {
-    /// What it means, as people read it.
+    /// Returns the description for people.
     pub const fn meaning(self) -> &'static str {
         match self {
             Sight::Heard => "hears it",
@@ -32,32 +32,33 @@ impl Sight {
     }
 }
 
-/// A change of what an observer sees; reported at once.
+/// A change of an observer's view; reported immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// What it sees now.
+    /// The current view.
     pub sight: Sight,
-    /// Milliseconds since the subject's last answer; `None` when there was none.
+    /// Milliseconds since the subject's last answer; `None` if there was none.
     pub last_heard_age_millis: Option<u64>,
 }
 
-/// An observer that hears none of so many is not counted.
+/// Number of missed subjects from which an observer that hears none is not counted.
 pub(super) const SEVERAL: u32 = 3;
 
-/// Two misses within this time, with an answer between them, are more than a packet's bad luck; for as long as the newest one is this recent.
+/// Maximum time between two misses, with an answer between them, for a link to be shaky, and maximum age of the newer
+/// one.
 const TWICE: Duration = Duration::from_secs(10);
 const LATELY: Duration = Duration::from_secs(5);
 
-/// A link that nothing has passed for so long is cut, or one end of it is gone.
+/// Time without any packet after which a link is considered cut, or one of its ends gone.
 const CUT: Duration = Duration::from_secs(20);
 
-/// A miss that is taken back sooner is an answer that was late.
+/// A miss shorter than this is a late answer.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// How badly links do.
+/// Severity of degraded links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
-    /// Probes are missed again and again, and some get through.
+    /// Probes are missed repeatedly, and some get through.
     Shaky,
     /// No probe gets through.
     Down,
@@ -66,11 +67,11 @@ pub enum Trouble {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
     pub(super) sight: Sight,
-    /// Since when it sees that.
+    /// Time since which the view is unchanged.
     since: Time,
-    /// When the observer heard it last, by our clock; our start when it never did.
+    /// Time at which the observer last heard the subject, by the coordinator's clock; the coordinator's start if never.
     pub(super) heard: Time,
-    /// When the newest miss began, and the one before.
+    /// Start times of the newest two misses.
     pub(super) misses: [Option<Time>; 2],
 }
 
@@ -90,46 +91,46 @@ impl Noted {
     }
 }
 
-/// What all observers see of all subjects.
+/// Views of all observers on all subjects.
 #[derive(Debug, Default)]
 pub(super) struct Sights {
     by_subject: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Noted>>,
-    /// By observer: how many it sees, and how many of them it does not hear.
+    /// By observer: number of subjects seen, and number of those not heard.
     by_observer: BTreeMap<NodeIndex, (u32, u32)>,
-    /// Sights that are no hearing, as (observer, subject).
+    /// Views without hearing, as (observer, subject).
     lost: BTreeSet<(NodeIndex, NodeIndex)>,
-    /// Sights that may be missed again and again.
+    /// Views that may be shaky, as (observer, subject).
     shaky: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
-/// What a subject's observers see of it, those counted that can be counted on.
+/// Views of a subject's observers, limited to the observers that count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Observers that hear it.
+    /// Observers that hear the subject.
     pub heard: Vec<NodeIndex>,
-    /// Observers that do not.
+    /// Observers that do not hear it.
     pub silent: Vec<NodeIndex>,
-    /// Observers that its host tells that no agent listens.
+    /// Observers to which its host answers that no agent listens.
     pub refused: Vec<NodeIndex>,
-    /// Observers that have not said anything yet.
+    /// Number of observers without a report.
     pub unknown: usize,
-    /// When one of them heard it last.
+    /// Time at which an observer last heard the subject.
     pub last_heard: Time,
 }
 
 impl Tally {
-    /// Observers that do not hear it, for either reason.
+    /// Returns the number of observers that do not hear the subject, for either reason.
     pub fn lost(&self) -> usize {
         self.silent.len() + self.refused.len()
     }
 
-    /// Observers that say something.
+    /// Returns the number of observers with a report.
     pub fn telling(&self) -> usize {
         self.heard.len() + self.lost()
     }
 }
 
-/// How many observers hear a subject, and how many tell of it, cut links left out.
+/// Returns how many observers hear a subject, and how many report on it; cut links are left out.
 fn seen(sights: &BTreeMap<NodeIndex, Noted>, counts: impl Fn(NodeIndex) -> bool, now: Time) -> (usize, usize) {
     let passes = |noted: &Noted| noted.sight == Sight::Heard || now.since(noted.heard) < CUT;
     let counted = sights
@@ -148,7 +149,7 @@ impl Sights {
         let is_lost = sight != Sight::Heard;
         let mut misses = before.map_or([None; 2], |before| before.misses);
         if is_lost && !was_lost {
-            // One that was over at once was an answer that was a little late.
+            // A miss that was over at once was a late answer.
             let was_short =
                 before.is_some_and(|before| before.misses[0].is_some_and(|at| before.since.since(at) < SHORT));
             misses = [Some(now), if was_short { misses[1] } else { misses[0] }];
@@ -176,7 +177,7 @@ impl Sights {
         *lost -= u32::from(was_lost);
     }
 
-    /// Notes that the link was reported to live, unless more is known.
+    /// Records a reported live link, unless a more precise view is known.
     pub(super) fn assume(&mut self, observer: NodeIndex, subject: NodeIndex, now: Time) {
         let known = self
             .by_subject
@@ -187,7 +188,7 @@ impl Sights {
         }
     }
 
-    /// Forgets what an observer said of `subjects`, all that it was asked to probe.
+    /// Drops the views of an observer on `subjects`, which are all its planned subjects.
     pub(super) fn forget(&mut self, observer: NodeIndex, subjects: &[NodeIndex]) {
         for subject in subjects {
             if let Some(sights) = self.by_subject.get_mut(subject) {
@@ -199,7 +200,7 @@ impl Sights {
         self.by_observer.remove(&observer);
     }
 
-    /// Forgets what is no longer asked.
+    /// Drops views on links that are no longer planned.
     pub(super) fn keep(&mut self, asked: impl Fn(NodeIndex, NodeIndex) -> bool) {
         self.by_observer.clear();
         self.lost.retain(|&(observer, subject)| asked(observer, subject));
@@ -219,12 +220,13 @@ impl Sights {
         });
     }
 
-    /// True when the observer hears nobody.
+    /// Returns whether the observer hears none of its subjects.
     pub(super) fn hears_nobody(&self, observer: NodeIndex) -> bool {
         self.by_observer.get(&observer).is_some_and(|&(all, lost)| lost == all)
     }
 
-    /// How many of these the observer misses, and heard not long before that time or later; none when a host refuses it, for it hears that.
+    /// Returns how many of these subjects the observer misses that it heard shortly before `at` or later; 0 if any host
+    /// refuses it, since then it does hear.
     pub(super) fn lost_with(&self, observer: NodeIndex, of: impl Iterator<Item = NodeIndex>, at: Time) -> u32 {
         let mut lost = 0;
         for subject in of {
@@ -237,8 +239,9 @@ impl Sights {
         lost
     }
 
-    /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
-    /// because one of those hears them. A link that nothing has passed for [`CUT`] loses nothing by chance.
+    /// Returns the share, 0 to 1, of views without hearing: among the views of observers that `count` on subjects that
+    /// are present, either by themselves or because such an observer hears them. A link that has passed nothing for
+    /// [`CUT`] does not lose packets by chance.
     pub(super) fn unrest(
         &self,
         is_there: impl Fn(NodeIndex) -> bool,
@@ -261,12 +264,12 @@ impl Sights {
         lost as f64 / all.max(1) as f64
     }
 
-    /// Sights that are no hearing, as (observer, subject).
+    /// Returns the views without hearing, as (observer, subject).
     pub(super) fn unheard(&self) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
         self.lost.iter().copied()
     }
 
-    /// Forgets misses that are too old to count.
+    /// Drops misses that are too old to count.
     pub(super) fn settle(&mut self, now: Time) {
         let by_subject = &self.by_subject;
         self.shaky.retain(|(observer, subject)| {
@@ -275,7 +278,7 @@ impl Sights {
         });
     }
 
-    /// Sights that are missed again and again, as (observer, subject).
+    /// Returns the views that miss the subject repeatedly, as (observer, subject).
     pub(super) fn shaky(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
         self.shaky
             .iter()
@@ -283,22 +286,22 @@ impl Sights {
             .filter(move |&(observer, subject)| self.is_shaky(observer, subject, now))
     }
 
-    /// True when the observer misses the subject again and again.
+    /// Returns whether the observer misses the subject repeatedly.
     pub(super) fn is_shaky(&self, observer: NodeIndex, subject: NodeIndex, now: Time) -> bool {
         self.noted(observer, subject).is_some_and(|noted| noted.is_shaky(now))
     }
 
-    /// What was noted of one subject by one observer.
+    /// Returns the record of one observer's view of one subject.
     pub(super) fn noted(&self, observer: NodeIndex, subject: NodeIndex) -> Option<&Noted> {
         self.by_subject.get(&subject)?.get(&observer)
     }
 
-    /// What one observer sees of one subject.
+    /// Returns one observer's view of one subject.
     pub(super) fn sight(&self, observer: NodeIndex, subject: NodeIndex) -> Option<Sight> {
         self.noted(observer, subject).map(|noted| noted.sight)
     }
 
-    /// What `observers` see of `subject`.
+    /// Summarizes the views of `observers` on `subject`.
     pub(super) fn tally(&self, subject: NodeIndex, observers: impl Iterator<Item = NodeIndex>) -> Tally {
         let sights = self.by_subject.get(&subject);
         let mut tally = Tally::default();

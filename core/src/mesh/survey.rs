@@ -1,5 +1,5 @@
-//! The survey: which cuts explain the links that do badly, and who contradicts everybody else. It looks at links that do badly, and at
-//! those around them.
+//! The survey: finds the cuts that explain degraded links, and observers that all others contradict. It reads only
+//! degraded links and those around them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,35 +15,35 @@ use super::{
 };
 use crate::{id::NodeIndex, time::Time};
 
-/// So many contradicted claims are enough where the other way is not probed.
+/// Number of contradicted claims that suffice if the reverse direction is not probed.
 const CLAIMS: usize = 3;
 
-/// A claim that somebody is not heard for so long is more than late news.
+/// Time for which a subject must be claimed silent before the claim is more than a late report.
 const CLAIMED: Duration = Duration::from_secs(4);
 
-/// In a network in which this share of all probes is lost everywhere, in hundredths, links are bad only when they lose several times as much; where that
-/// would be more than [`UNUSUAL`], it is the network that is bad.
+/// Usual loss in hundredths from which, and up to which, links count as lossy only at [`TIMES_USUAL`] times that loss;
+/// a higher usual loss is a problem of the whole network.
 const USUAL: u32 = 3;
 const UNUSUAL: u32 = 15;
 const TIMES_USUAL: u32 = 5;
 
-/// From so many links that do badly on it is looked which labels their nodes share.
+/// Number of degraded links from which the labels of nodes are considered.
 const LABELLED: usize = 4;
 
-/// What a survey shows.
+/// Result of a survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Groups that do not reach one another, or badly.
+    /// Groups that do not reach one another, or lose packets.
     pub cuts: Vec<Cut>,
-    /// Groups between which answers take much longer than they used to.
+    /// Groups between which answers take much longer than usual.
     pub slow: Vec<Cut>,
-    /// Groups between which probes get through, and beacons, which are large, do not.
+    /// Groups between which probes get through, but beacons, which are large, do not.
     pub large: Vec<Cut>,
-    /// Observers whose claims are contradicted, and of whom they claim it.
+    /// Observers with contradicted claims, and the subjects of these claims.
     pub disputed: BTreeMap<NodeIndex, BTreeSet<NodeIndex>>,
 }
 
-/// How long a cut of so many links must have been silent: the silence of one link may be chance, that of many is none.
+/// Minimum silence of a cut of `links` links: one link may be silent by chance, many are not.
 fn patience(links: usize) -> Duration {
     let millis = match links {
         0..=1 => 7_000,
@@ -55,12 +55,13 @@ fn patience(links: usize) -> Duration {
 }
 
 impl Mesh {
-    /// Forgets what is too old to count. To be called before [`look`](Self::look).
+    /// Drops records that are too old to count. Must be called before [`look`](Self::look).
     pub fn settle(&mut self, now: Time) {
         self.sights.settle(now);
     }
 
-    /// Surveys the links between nodes that are alive. `groups` are the nodes by label; it is asked for them only when several links do badly.
+    /// Surveys the links between live nodes. `groups` returns the nodes by label; it is called only if several links
+    /// are degraded.
     pub fn look<'g, N: Nodes>(
         &self,
         now: Time,
@@ -102,7 +103,7 @@ impl Mesh {
                 members,
             };
             survey.cuts = surveyor.cuts(&severed, &lossy);
-            // What is lost is small or large, and what is sent again is late.
+            // Loss explains missing beacons of any size and the delay of retransmissions.
             let by_loss = |pair: &Pair| survey.cuts.iter().any(|cut| cut.covers(*pair));
             let large = large.into_iter().filter(|pair| !by_loss(pair)).collect();
             let slow = slow.into_iter().filter(|pair| !by_loss(pair)).collect();
@@ -111,8 +112,8 @@ impl Mesh {
         survey
     }
 
-    /// True when nobody tells anything of any link between two sides whose nodes are all there: what was known of them stands. An empty side is
-    /// everybody else.
+    /// Returns whether there is no report on any link between two groups of present nodes, so that the last known state
+    /// stands. An empty side is all other nodes.
     pub fn is_untold(
         &self,
         now: Time,
@@ -123,7 +124,7 @@ impl Mesh {
         View::new(self, now, nodes).is_untold(near, far)
     }
 
-    /// Links that lose more than what is usual here.
+    /// Returns the links that lose more than usual in this network.
     fn lossy(&self, view: &View<'_, impl Nodes>) -> BTreeSet<Pair> {
         let usual = self.bad.usual_loss();
         let from = match usual {
@@ -148,19 +149,19 @@ impl Mesh {
             .collect()
     }
 
-    /// Links that are missed again and again, and not because their answers take so long.
+    /// Returns the links whose probes are missed repeatedly, for another reason than slow answers.
     fn shaky(&self, now: Time) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
         let shaky = self.sights.shaky(now);
         shaky.filter(|link| !self.bad.slow.contains(link))
     }
 
-    /// Links over which probes pass, none of them lost, and beacons do not.
+    /// Returns the links over which all probes pass, but beacons do not.
     fn large<'a>(&'a self, view: &'a View<'a, impl Nodes>) -> impl Iterator<Item = Pair> + 'a {
         let missing = self.arrivals.missing();
         missing
             .filter(|&(receiver, sender)| {
                 let pair = pair(receiver, sender);
-                // Who has no session may not know yet whom to send them to.
+                // A sender without a session may not know its receivers yet.
                 view.is_told(receiver, sender)
                     && view.tells(sender)
                     && view.passes_well(pair)
@@ -169,8 +170,8 @@ impl Mesh {
             .map(|(one, other)| pair(one, other))
     }
 
-    /// Claims that nobody is heard which others contradict. A probe goes there and back: whose probes are answered, and whom
-    /// all others hear, can be heard.
+    /// Returns the claims of silence that others contradict. A probe needs both directions: a node whose probes are
+    /// answered, and that all others hear, can be heard.
     fn disputed(&self, view: &View<'_, impl Nodes>) -> BTreeMap<NodeIndex, BTreeSet<NodeIndex>> {
         let mut claims: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> = BTreeMap::new();
         for (observer, subject) in self.sights.unheard() {
@@ -183,7 +184,7 @@ impl Mesh {
                 claims.entry(observer).or_default().insert(subject);
             }
         }
-        // Everybody but `without` hears it.
+        // Every observer except `without` hears the subject.
         let heard = |subject: NodeIndex, without: NodeIndex| {
             let observers = self.observers_of(subject).iter();
             let mut others = observers.filter(|&&observer| observer != without && view.tells(observer));
@@ -193,12 +194,13 @@ impl Mesh {
         for (observer, subjects) in claims {
             let (mut contradicted, mut by_itself) = (BTreeSet::new(), false);
             for subject in subjects {
-                // A link that loses packets is heard by one and not by the other.
+                // Over a link that loses packets, one side may hear and the other may not.
                 if view.is_lossy(pair(observer, subject)) || !heard(subject, observer) || !heard(observer, subject) {
                     continue;
                 }
                 let back = self.subjects(subject).binary_search(&observer).is_ok() && view.tells(subject);
-                // Beacons that do not arrive, as the other side says, are a cut; so is one direction that its receiver says nothing comes by.
+                // Beacons that do not arrive, as the other side reports, are a cut; so is a single direction that its
+                // receiver reports as silent.
                 let both =
                     view.arrives(subject, observer) == Some(true) && view.arrives(observer, subject) != Some(false);
                 if (back && view.hears_well(subject, observer)) || (!back && both) {
@@ -214,7 +216,7 @@ impl Mesh {
     }
 }
 
-/// What explains the links that do badly.
+/// Explains the degraded links.
 struct Surveyor<'a, N> {
     view: &'a View<'a, N>,
     groups: &'a Groups<'a>,
@@ -231,7 +233,8 @@ impl<N: Nodes> Surveyor<'_, N> {
         }
     }
 
-    /// Cuts, and groups between which packets are lost. What is lost by chance may look cut here and there: it is explained by the loss around it.
+    /// Returns cuts, and groups between which packets are lost. Links may appear cut because of chance losses; these
+    /// are explained by the loss around them.
     fn cuts(&self, severed: &BTreeMap<Pair, Severed>, lossy: &BTreeSet<Pair>) -> Vec<Cut> {
         let down: BTreeSet<Pair> = severed.keys().copied().collect();
         let mut cuts = self.islands(severed, &down);
@@ -261,10 +264,10 @@ impl<N: Nodes> Surveyor<'_, N> {
             };
             let plain = patterns.filter(|pattern| is_plain(&pattern.near, &pattern.far));
             shaky.extend(plain.map(|pattern| Cut::new(pattern.near, pattern.far, Trouble::Shaky)));
-            // One that is down by itself stands for itself.
+            // A single link that is down is reported by itself.
             shaky.retain(|cut| lossy.iter().any(|pair| cut.covers(*pair)));
         }
-        // Few silent links among many that lose packets are silent by chance.
+        // A few silent links among many that lose packets are silent by chance.
         cuts.retain(|cut| {
             let silent = down.iter().filter(|pair| cut.covers(**pair)).count();
             let lossy_around = |shaky: &Cut| {
@@ -278,7 +281,7 @@ impl<N: Nodes> Surveyor<'_, N> {
         cuts
     }
 
-    /// True when the links across have been silent for as long as a cut of as many must have been.
+    /// Returns whether the links across have been silent long enough for their number.
     fn is_proven(&self, severed: &BTreeMap<Pair, Severed>, cut: &Cut) -> bool {
         let across = || {
             severed
@@ -290,7 +293,7 @@ impl<N: Nodes> Surveyor<'_, N> {
         longest >= patience(across().count())
     }
 
-    /// Parts of the mesh that are cut off from all others.
+    /// Returns the parts of the mesh that are cut off from all others.
     fn islands(&self, severed: &BTreeMap<Pair, Severed>, down: &BTreeSet<Pair>) -> Vec<Cut> {
         if down.is_empty() {
             return Vec::new();
@@ -321,7 +324,7 @@ impl<N: Nodes> Surveyor<'_, N> {
         cuts
     }
 
-    /// Groups that do not reach one another, and of which others reach both.
+    /// Returns groups that do not reach one another while others reach both.
     fn bridged(&self, severed: &BTreeMap<Pair, Severed>, down: &BTreeSet<Pair>, islands: &[Cut]) -> Vec<Cut> {
         let left: BTreeSet<Pair> = down
             .iter()
@@ -344,7 +347,7 @@ impl<N: Nodes> Surveyor<'_, N> {
                 cuts.push(found);
                 continue;
             }
-            // Two cuts meet, one of which lets packets pass one way.
+            // Two cuts overlap, one of which passes packets in one direction.
             for one_way in [false, true] {
                 let of_kind = left.iter().copied().filter(|pair| {
                     found.covers(*pair)
@@ -395,7 +398,7 @@ impl<N: Nodes> Surveyor<'_, N> {
     }
 }
 
-/// Lone nodes that may belong to another part: no link between the two is down, for none is observed.
+/// Returns single nodes that may belong to another part: no link between the two is down, since none is observed.
 fn unsure(
     parts: &[BTreeSet<NodeIndex>],
     main: &BTreeSet<NodeIndex>,
@@ -416,7 +419,7 @@ fn unsure(
 }
 
 impl<P: Fn(NodeIndex) -> Vec<NodeIndex>, A: Fn(Pair) -> Across> Picture<'_, P, A> {
-    /// True when not many of a node's links may be bad besides those that are known to be.
+    /// Returns whether few of a node's links may be degraded besides the known ones.
     fn is_calm_around(&self, node: NodeIndex, bad: &BTreeSet<Pair>) -> bool {
         let (mut good, mut unknown) = (0, 0);
         for partner in (self.partners)(node) {

@@ -35,7 +35,7 @@ fn small_clusters_probe_all_pairs() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Every subject has exactly K observers, none of them itself, and the graph is connected.
+    /// Every subject has exactly K observers, never itself among them, and the graph is connected.
     #[test]
     fn larger_clusters_have_k_observers_each(count in 12u32..200, seed: u64) {
         let plan = Planner::new(seed).plan(&members(count));
@@ -51,7 +51,7 @@ proptest! {
         prop_assert_eq!(reached.len() as u32, count);
     }
 
-    /// A node that leaves changes what stood beside it, and little else; the order of the members does not matter.
+    /// A node that leaves changes the plans of its neighbours and few others; the order of the members does not matter.
     #[test]
     fn a_change_of_members_changes_few_plans(count in 100u32..300, gone in 0u32..100, seed: u64) {
         let before = Planner::new(seed).plan(&members(count));
@@ -109,14 +109,14 @@ fn the_topology_tells_components_and_what_is_not_observed() {
     assert_eq!(mesh.seen_by_peers(c), (1, 1));
     let rows = mesh.rows();
     assert_eq!(rows[0].links[1].1.last_success, Some(WallTime(5_000)));
-    // Nothing changed: the same rows, not copies.
+    // Unchanged rows are shared, not copied.
     let again = mesh.rows();
     assert!(
         rows.iter()
             .zip(again.iter())
             .all(|(one, other)| std::sync::Arc::ptr_eq(one, other))
     );
-    // One direction down is not joined.
+    // A pair with one direction down is not joined.
     assert!(mesh.report(a, b, &down(), Time(0), WallTime(0)));
     assert_eq!(mesh.topology().components_total, 3);
 }
@@ -167,7 +167,7 @@ fn a_meter_goes_down_after_three_misses_and_up_with_an_answer() {
         (report.state, report.last_success_age_millis),
         (LinkState::Down, Some(9_000))
     );
-    // What an outage took is no loss.
+    // The probes of an outage do not count as loss.
     meter.answer(later, Duration::from_micros(200));
     assert_eq!(meter.report(later).state, LinkState::Up);
     assert!(meter.report(later).loss < 0.01);
@@ -188,7 +188,7 @@ fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_
     for _ in 0..WINDOW {
         assert_eq!(probe(&mut meter, true), LinkState::Up);
     }
-    // One of eight is chance, three of four are not.
+    // One loss in eight may be chance, three in four are not.
     for at in 0..16 {
         assert_eq!(probe(&mut meter, at % 8 > 0), LinkState::Up);
     }
@@ -205,12 +205,12 @@ fn a_meter_is_lossy_when_the_loss_is_beyond_doubt_and_until_nothing_is_lost_for_
 }
 
 proptest! {
-    /// Jitter that was there from the first is neither loss nor slowness.
+    /// Jitter from the start is neither loss nor slowness.
     #[test]
     fn steady_jitter_is_what_is_usual(times in prop::collection::vec((1_u64..2_000, 1_u64..1_000), 40..120), mean in 1_u64..60) {
         let mut meter = LinkMeter::default();
         for (at, (there, back)) in times.into_iter().enumerate() {
-            // Two exponential draws, as far as a table of three digits gives them.
+            // Two exponential draws, with the precision of a three-digit table.
             let draw = |of: f64| -f64::ln(of) * mean as f64 * 1_000.0;
             let micros = 300.0 + draw(there as f64 / 2_000.0) + draw(back as f64 / 1_000.0);
             let now = Time(at as u64 * 1_000_000_000);
@@ -235,7 +235,7 @@ fn what_had_to_be_sent_again_is_lossy_and_what_is_slow_from_the_first_is_slow() 
     resent.answer(now, Duration::from_millis(401));
     assert_eq!(resent.report(now).state, LinkState::Lossy);
     for _ in 0..4 {
-        // Sent again, or slow: it cannot be told yet.
+        // Whether the answers are retransmitted or the link is slow is still unknown.
         meter.answer(now, Duration::from_millis(201));
         assert_eq!(meter.report(now).state, LinkState::Up);
     }
@@ -254,7 +254,7 @@ fn one_gap_in_datagrams_is_an_outage_and_two_are_loss() {
             meter.answer(now, Duration::from_micros(500));
             meter.datagram(now, false);
         }
-        // Nothing is answered any more, and datagrams come.
+        // No probe is answered any more, while datagrams still arrive.
         let mut states = Vec::new();
         for number in 10..60 {
             meter.miss(at(number), at(number - 1));
@@ -266,7 +266,7 @@ fn one_gap_in_datagrams_is_an_outage_and_two_are_loss() {
     assert!(!state(&[]));
     assert!(!state(&[30]));
     assert!(state(&[30, 40]));
-    // Too far apart.
+    // The gaps are too far apart.
     assert!(!state(&[15, 50]));
 }
 
@@ -279,7 +279,7 @@ fn a_meter_smooths_and_reports_only_what_moved() {
     }
     meter.changed(now);
     meter.answer(now, Duration::from_micros(1_400));
-    // A gain of 1/8: 1050 µs, less than a quarter away.
+    // Gain 1/8: 1050 µs, a change of less than a quarter.
     assert_eq!(meter.report(now).rtt_micros, 1_050);
     assert_eq!(meter.changed(now), None);
     for _ in 0..4 {

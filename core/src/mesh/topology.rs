@@ -1,4 +1,4 @@
-//! The mesh as the coordinator sees it: planned links, reported links, components.
+//! The coordinator's view of the mesh: planned links, reported links, and components.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,32 +14,32 @@ use crate::{
     time::{Time, WallTime},
 };
 
-/// Unobserved links and components that a topology lists at most.
+/// Maximum number of unobserved links, and of components, in a topology.
 pub const LISTED: usize = 64;
 
 /// The links of one observer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObserverLinks {
-    /// Who probes.
+    /// The observer.
     pub observer: NodeId,
-    /// Who is probed, sorted by id.
+    /// Probed nodes and their links, sorted by id.
     pub links: Vec<(NodeId, Link)>,
 }
 
-/// The mesh as a whole.
+/// Summary of the mesh.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
-    /// Members of the mesh.
+    /// Number of members.
     pub nodes: u32,
-    /// Links that the plan asks for.
+    /// Number of planned links.
     pub planned: u32,
-    /// Planned links that are up or lossy.
+    /// Number of planned links that let probes through: up, lossy or slow.
     pub live: u32,
-    /// Planned links that are lossy.
+    /// Number of planned links that are lossy.
     pub lossy: u32,
-    /// Planned links that are down.
+    /// Number of planned links that are down.
     pub down: u32,
-    /// Planned links without a report.
+    /// Number of planned links without a report.
     pub unobserved: u32,
     /// Components, the largest first; at most [`LISTED`].
     pub components: Vec<Vec<NodeId>>,
@@ -55,7 +55,7 @@ pub struct Topology {
 pub(super) struct Observer {
     pub(super) links: BTreeMap<NodeIndex, Link>,
     row: Option<Arc<ObserverLinks>>,
-    /// What it reported is not shown: it is in doubt itself.
+    /// Whether its reports are hidden because the observer itself is in doubt.
     muted: bool,
 }
 
@@ -68,23 +68,23 @@ pub struct Mesh {
     ids: BTreeMap<NodeIndex, NodeId>,
     pub(super) observers: BTreeMap<NodeIndex, Observer>,
     topology: Arc<Topology>,
-    /// By subject: observers that reach it, and that do not.
+    /// By subject: number of observers that reach it, and of those that do not.
     seen: Vec<(u32, u32)>,
     dirty: bool,
     rows: Arc<Vec<Arc<ObserverLinks>>>,
     rows_dirty: bool,
-    /// Reports on nodes that the observer was not asked to probe.
+    /// Number of reports on nodes that the observer was not asked to probe.
     unasked: u64,
     pub(super) sights: Sights,
     pub(super) arrivals: Arrivals,
-    /// Links that do badly, so that nobody has to look at all of them.
+    /// Degraded links, so that a survey does not scan all links.
     pub(super) bad: Bad,
-    /// Who probes a subject: the plan, the other way round.
+    /// Observers of each subject: the inverse of the plan.
     probed_by: BTreeMap<NodeIndex, Vec<NodeIndex>>,
 }
 
 impl Mesh {
-    /// A mesh without members; `seed` orders its rings.
+    /// Creates a mesh without members; `seed` determines the order of its rings.
     pub fn new(seed: u64) -> Mesh {
         Mesh {
             planner: Planner::new(seed),
@@ -105,7 +105,8 @@ impl Mesh {
         }
     }
 
-    /// Plans anew for `members`, and tells whose list of subjects or of observers changed. Links that are no longer planned are forgotten.
+    /// Plans for `members`, and returns the nodes whose list of subjects or of observers changed. Links that are no
+    /// longer planned are dropped.
     pub fn replan(&mut self, members: &[(NodeIndex, NodeId)]) -> Vec<NodeIndex> {
         let plan = self.planner.plan(members);
         let mut changed: Vec<NodeIndex> = plan
@@ -157,7 +158,8 @@ impl Mesh {
         changed
     }
 
-    /// Notes what `observer` sees of `subject`, as received at `now`; false when it was not asked to probe it.
+    /// Records an observation of `subject` by `observer`, received at `now`. Returns false if the observer was not
+    /// asked to probe the subject.
     pub fn observe(&mut self, observer: NodeIndex, subject: NodeIndex, observation: Observation, now: Time) -> bool {
         if self.subjects(observer).binary_search(&subject).is_err() {
             self.unasked += 1;
@@ -172,18 +174,19 @@ impl Mesh {
         true
     }
 
-    /// The share, 0 to 1, of sights that are no hearing: of what observers that `count` see of the subjects that are there, by themselves or
-    /// because one of those hears them. Links that are cut are left out.
+    /// Returns the share, 0 to 1, of views without hearing: among the views of observers that `count` on subjects that
+    /// are present, either by themselves or because such an observer hears them. Cut links are left out.
     pub fn unrest(&self, is_there: impl Fn(NodeIndex) -> bool, counts: impl Fn(NodeIndex) -> bool, now: Time) -> f64 {
         self.sights.unrest(is_there, counts, now)
     }
 
-    /// Who probes `subject`.
+    /// Returns the observers of `subject`.
     pub fn observers_of(&self, subject: NodeIndex) -> &[NodeIndex] {
         self.probed_by.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// True when an observer that misses a subject hears nobody, and lost several with it: it is more likely to be the one that is cut off.
+    /// Returns whether an observer that misses a subject hears no other either, and lost several at that time: then the
+    /// observer is more likely to be cut off.
     pub fn is_deaf(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         let others = self
             .subjects(observer)
@@ -194,7 +197,8 @@ impl Mesh {
         self.sights.hears_nobody(observer) && self.sights.lost_with(observer, others, heard) + 1 >= SEVERAL
     }
 
-    /// What the observers of `subject` that `count` see of it, and those that hear it of the ones that only `vouch`.
+    /// Summarizes the views on `subject`: those of observers that `count`, and those of observers that only `vouch` if
+    /// they hear it.
     pub fn tally(
         &self,
         subject: NodeIndex,
@@ -215,33 +219,33 @@ impl Mesh {
         tally
     }
 
-    /// True when `observer` said last that it hears `subject`.
+    /// Returns whether `observer` hears `subject`, by its last observation.
     pub fn hears(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         self.sights.sight(observer, subject) == Some(Sight::Heard)
     }
 
-    /// When an observer heard a subject last, as it said.
+    /// Time at which an observer last heard a subject, by its own observations.
     pub fn last_heard(&self, observer: NodeIndex, subject: NodeIndex) -> Option<Time> {
         self.sights.noted(observer, subject).map(|noted| noted.heard)
     }
 
-    /// True when the observer said last that it does not hear the subject.
+    /// Returns whether the observer does not hear the subject, by its last observation.
     pub fn misses(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         let sight = self.sights.sight(observer, subject);
         sight.is_some_and(|sight| sight != Sight::Heard)
     }
 
-    /// Version of the plan; grows with every change.
+    /// Returns the version of the plan, which increases with every change.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whom `observer` is to probe, sorted.
+    /// Returns the subjects of `observer`, sorted.
     pub fn subjects(&self, observer: NodeIndex) -> &[NodeIndex] {
         self.plan.get(&observer).map_or(&[], Vec::as_slice)
     }
 
-    /// Notes what `observer` reports of `subject`; false when it was not asked to probe it.
+    /// Records a report on `subject` by `observer`. Returns false if the observer was not asked to probe the subject.
     pub fn report(
         &mut self,
         observer: NodeIndex,
@@ -266,7 +270,7 @@ impl Mesh {
         true
     }
 
-    /// Shows what `observer` reported, or not: one that is in doubt may not know what it says.
+    /// Hides or shows the reports of `observer`: one that is in doubt itself may be wrong.
     pub fn mute(&mut self, observer: NodeIndex, muted: bool) {
         if let Some(state) = self.observers.get_mut(&observer) {
             self.dirty |= state.muted != muted;
@@ -275,7 +279,7 @@ impl Mesh {
         }
     }
 
-    /// Forgets what `observer` reported: it is gone, or tells everything anew.
+    /// Drops the reports of `observer`, which is gone or reports everything again.
     pub fn silence(&mut self, observer: NodeIndex) {
         self.sights
             .forget(observer, self.plan.get(&observer).map_or(&[], Vec::as_slice));
@@ -288,29 +292,30 @@ impl Mesh {
         }
     }
 
-    /// Forgets a node; true when it is a member, so that a new plan is due.
+    /// Forgets a node. Returns whether it is a member, so that a new plan is due.
     pub fn forget(&mut self, node: NodeIndex) -> bool {
         self.silence(node);
         self.planner.forget(node);
         self.ids.contains_key(&node)
     }
 
-    /// The members.
+    /// Returns the members and their ids.
     pub(super) fn ids(&self) -> &BTreeMap<NodeIndex, NodeId> {
         &self.ids
     }
 
-    /// Reports on nodes that their observer was not asked to probe.
+    /// Returns the number of reports on nodes that their observer was not asked to probe.
     pub fn unasked(&self) -> u64 {
         self.unasked
     }
 
-    /// Links that observers reported on `subject`, as (live, down), at the newest [`Mesh::topology`].
+    /// Returns the number of live and of down links that observers reported on `subject`, as of the last
+    /// [`Mesh::topology`].
     pub fn seen_by_peers(&self, subject: NodeIndex) -> (u32, u32) {
         self.seen.get(subject.get()).copied().unwrap_or_default()
     }
 
-    /// The topology, computed anew when something changed.
+    /// Returns the topology, which is computed again only after changes.
     pub fn topology(&mut self) -> Arc<Topology> {
         if std::mem::take(&mut self.dirty) {
             self.topology = Arc::new(self.survey());
@@ -318,7 +323,8 @@ impl Mesh {
         Arc::clone(&self.topology)
     }
 
-    /// The links observer by observer, sorted by id; a row that did not change is the same as before, and so is the list.
+    /// Returns the links by observer, sorted by id; unchanged rows are shared with the previous call, and so is an
+    /// unchanged list.
     pub fn rows(&mut self) -> Arc<Vec<Arc<ObserverLinks>>> {
         if std::mem::take(&mut self.rows_dirty) {
             self.rows = Arc::new(self.collect_rows());
@@ -354,7 +360,7 @@ impl Mesh {
             plan_version: self.version,
             ..Topology::default()
         };
-        // A pair is joined when probes get through in every direction that is observed.
+        // A pair is joined if probes get through in every observed direction.
         let mut pairs: BTreeMap<(NodeIndex, NodeIndex), bool> = BTreeMap::new();
         for (&observer, subjects) in &self.plan {
             let shown = self.observers.get(&observer).filter(|observer| !observer.muted);

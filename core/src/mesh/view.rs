@@ -1,4 +1,4 @@
-//! How single links do, as the observers say whose word counts.
+//! Evaluation of single links, from the reports of observers that count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,53 +15,54 @@ use crate::{
     time::Time,
 };
 
-/// Silence that may be part of a cut.
+/// Minimum silence of a link that may be part of a cut.
 const SILENT: Duration = Duration::from_millis(2_500);
 
-/// A link that is known to lose packets must be silent for this long: its silence may be chance.
+/// The same for a link that is known to lose packets: its silence may be chance.
 const SILENT_LOSSY: Duration = Duration::from_secs(15);
 
-/// Beacons that ceased within this time and come again while probes do not pass show loss, and no cut.
+/// Beacons that were missing within this time and arrive again, while probes fail, indicate loss rather than a cut.
 const RESUMED: Duration = Duration::from_secs(10);
 
-/// Beacons that ceased within this time may have been lost, whatever the probes show.
+/// Time for which beacons that were missing may have been lost, whatever the probes show.
 pub(super) const UNSTEADY: Duration = Duration::from_secs(60);
 
-/// A node that was not missed by an observer for this long is heard well.
+/// Time without a miss after which an observer hears a subject well.
 const WELL: Duration = Duration::from_secs(8);
 
-/// Beacons that were said to come no more for this long come no more in fact.
+/// Minimum age of a report of missing beacons before it is taken as final.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// Neither probes nor beacons pass a link, or beacons one way only.
+/// A link that neither probes nor beacons pass, or only beacons in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Severed {
-    /// How long nothing passed.
+    /// Time since anything passed.
     pub(super) quiet: Duration,
-    /// The node whose packets do not arrive, where those of the other one do.
+    /// The node whose packets do not arrive, if those of the other node do.
     pub(super) from: Option<NodeIndex>,
-    /// Nothing is known of at least one direction.
+    /// Whether the state of at least one direction is unknown.
     pub(super) is_vague: bool,
 }
 
 /// State of the nodes, as a survey of their links reads it.
 pub trait Nodes {
-    /// Whether reports of this observer count.
+    /// Returns whether reports of this observer count.
     fn counts(&self, observer: NodeIndex) -> bool;
-    /// Whether this observer is believed when it reports that it hears others, also where only peers pass on its reports.
+    /// Returns whether this observer is believed when it reports that it hears others, also if only peers pass on its
+    /// reports.
     fn vouches(&self, observer: NodeIndex) -> bool;
-    /// Whether the node is present.
+    /// Returns whether the node is present.
     fn is_alive(&self, node: NodeIndex) -> bool;
-    /// Whether reports of the node arrive without delay: it was not in doubt recently.
+    /// Returns whether reports of the node arrive without delay: it was not in doubt recently.
     fn is_prompt(&self, node: NodeIndex) -> bool;
 }
 
-/// The links at one time.
+/// State of the links at one time.
 pub(super) struct View<'a, N> {
     mesh: &'a Mesh,
     pub(super) now: Time,
     nodes: &'a N,
-    /// Observers whose claims are contradicted.
+    /// Observers with contradicted claims.
     pub(super) disputed: BTreeSet<NodeIndex>,
 }
 
@@ -79,35 +80,35 @@ impl<'a, N: Nodes> View<'a, N> {
         self.mesh.ids()
     }
 
-    /// True when the observer's word counts.
+    /// Returns whether reports of the observer count.
     pub(super) fn tells(&self, observer: NodeIndex) -> bool {
         self.nodes.counts(observer) && !self.disputed.contains(&observer)
     }
 
-    /// True when something is said of the link between nodes that are both there.
+    /// Returns whether the observer's reports count and the subject is alive.
     pub(super) fn is_told(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         self.tells(observer) && self.nodes.is_alive(subject)
     }
 
-    /// Everybody that a node has a link with, and that is alive.
+    /// Returns the live nodes that a node shares a link with.
     pub(super) fn partners(&self, node: NodeIndex) -> Vec<NodeIndex> {
         let partners = self.mesh.partners(node).into_iter();
         partners.filter(|&partner| self.nodes.is_alive(partner)).collect()
     }
 
-    /// Both directions of a pair in which probes are sent, and tell.
+    /// Returns the directions of a pair that are probed by an observer whose reports count.
     fn probed(&self, (one, other): Pair) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
         [(one, other), (other, one)]
             .into_iter()
             .filter(|&(observer, subject)| self.mesh.probes(observer, subject) && self.tells(observer))
     }
 
-    /// What an observer reported of a subject.
+    /// Returns an observer's report of a subject.
     pub(super) fn link(&self, observer: NodeIndex, subject: NodeIndex) -> Option<&Link> {
         self.mesh.observers.get(&observer)?.links.get(&subject)
     }
 
-    /// True when the pair lost packets when it last got any through.
+    /// Returns whether the pair lost packets when it last let any through.
     pub(super) fn is_lossy(&self, (one, other): Pair) -> bool {
         let mut ways = [(one, other), (other, one)].into_iter();
         let is_lossy = |(observer, subject)| {
@@ -118,7 +119,7 @@ impl<'a, N: Nodes> View<'a, N> {
         ways.any(is_lossy) || self.is_resumed((one, other))
     }
 
-    /// True when beacons come again over a link whose probes do not pass, after a time in which they did not.
+    /// Returns whether beacons arrive again after a gap over a link whose probes fail.
     pub(super) fn is_resumed(&self, (one, other): Pair) -> bool {
         let ways = [(one, other), (other, one)];
         ways.into_iter().any(|(receiver, sender)| {
@@ -132,13 +133,13 @@ impl<'a, N: Nodes> View<'a, N> {
         })
     }
 
-    /// Whether the beacons of `sender` arrive, if the receiver tells.
+    /// Returns whether the beacons of `sender` arrive; `None` without a report that counts.
     pub(super) fn arrives(&self, receiver: NodeIndex, sender: NodeIndex) -> Option<bool> {
         let arrival = self.mesh.arrivals.get(receiver, sender);
         arrival.filter(|_| self.tells(receiver)).map(|arrival| arrival.arrives)
     }
 
-    /// True when the observer hears the subject and did not miss it lately.
+    /// Returns whether the observer hears the subject and has not missed it recently.
     pub(super) fn hears_well(&self, observer: NodeIndex, subject: NodeIndex) -> bool {
         let noted = self.mesh.sights.noted(observer, subject);
         noted.is_some_and(|noted| {
@@ -146,7 +147,7 @@ impl<'a, N: Nodes> View<'a, N> {
         })
     }
 
-    /// True when an observer says that it hears the other one, and is believed.
+    /// Returns whether one of the two reports that it hears the other, and is believed.
     fn is_vouched_for(&self, (one, other): Pair) -> bool {
         let mut ways = [(one, other), (other, one)].into_iter();
         ways.any(|(observer, subject)| {
@@ -155,7 +156,8 @@ impl<'a, N: Nodes> View<'a, N> {
         })
     }
 
-    /// True when nobody tells anything of any link between two sides of nodes that are all there; an empty side is everybody else.
+    /// Returns whether there is no report on any link between two groups of present nodes; an empty side is all other
+    /// nodes.
     pub(super) fn is_untold(&self, one: &BTreeSet<NodeIndex>, other: &BTreeSet<NodeIndex>) -> bool {
         let (near, far) = if one.is_empty() { (other, one) } else { (one, other) };
         let is_across = |partner: &NodeIndex| !near.contains(partner) && (far.is_empty() || far.contains(partner));
@@ -168,7 +170,7 @@ impl<'a, N: Nodes> View<'a, N> {
         are_there && links.peek().is_some() && links.all(|pair| self.is_heard(pair).is_none())
     }
 
-    /// Whether probes pass; `None` where nobody says.
+    /// Returns whether probes pass; `None` without a report.
     fn is_heard(&self, pair: Pair) -> Option<bool> {
         if self.is_vouched_for(pair) {
             return Some(true);
@@ -180,7 +182,7 @@ impl<'a, N: Nodes> View<'a, N> {
             .reduce(|one, other| one | other)
     }
 
-    /// How a pair is severed, if it is.
+    /// Returns how a pair is severed; `None` if it is not.
     pub(super) fn severed(&self, pair: Pair) -> Option<Severed> {
         if self.is_vouched_for(pair) {
             return None;
@@ -212,7 +214,7 @@ impl<'a, N: Nodes> View<'a, N> {
         }
         let quiet = self.now.since(last);
         let from = match arrive {
-            // What comes from `other` arrives, and answers do not: those of `one` are lost.
+            // Packets of `other` arrive, answers do not: the packets of `one` are lost.
             [Some(true), Some(false) | None] => Some(one),
             [Some(false) | None, Some(true)] => Some(other),
             _ => None,
@@ -221,7 +223,7 @@ impl<'a, N: Nodes> View<'a, N> {
             let arrival = self.mesh.arrivals.get(receiver, sender);
             arrival.is_none_or(|arrival| arrival.arrives || self.now.since(arrival.since) >= SETTLED)
         };
-        // Beacons pass both ways: whatever becomes of the probes, it is no cut.
+        // Beacons pass in both directions: this is no cut, even if probes fail.
         if arrive == [Some(true); 2] {
             return None;
         }
@@ -234,7 +236,7 @@ impl<'a, N: Nodes> View<'a, N> {
         })
     }
 
-    /// How a pair does that a cut may be across.
+    /// Returns the state of a pair with respect to cuts.
     pub(super) fn works(&self, pair: Pair, severed: &BTreeMap<Pair, Severed>) -> Across {
         if severed.contains_key(&pair) {
             return Across::Bad;
@@ -246,7 +248,7 @@ impl<'a, N: Nodes> View<'a, N> {
         }
     }
 
-    /// How a pair does that packets may be lost across.
+    /// Returns the state of a pair with respect to loss.
     pub(super) fn loses(&self, pair: Pair) -> Across {
         let usual = self.mesh.bad.usual_loss();
         let prompt = self
@@ -260,7 +262,7 @@ impl<'a, N: Nodes> View<'a, N> {
         }
     }
 
-    /// How a pair does that beacons may not pass.
+    /// Returns the state of a pair with respect to beacons.
     pub(super) fn beacons(&self, (one, other): Pair) -> Across {
         match (self.arrives(one, other), self.arrives(other, one)) {
             (Some(false), _) | (_, Some(false)) | (None, None) => Across::Unknown,
@@ -268,7 +270,7 @@ impl<'a, N: Nodes> View<'a, N> {
         }
     }
 
-    /// How a pair does that may be slow.
+    /// Returns the state of a pair with respect to latency.
     pub(super) fn is_quick(&self, pair: Pair) -> Across {
         let mut states = self
             .probed(pair)
@@ -279,14 +281,14 @@ impl<'a, N: Nodes> View<'a, N> {
         }
     }
 
-    /// True when all probes pass, and none was lost lately.
+    /// Returns whether all probes pass, and none was lost recently.
     pub(super) fn passes_well(&self, pair: Pair) -> bool {
         let mut probed = self.probed(pair).peekable();
         let is_probed = probed.peek().is_some();
         is_probed && !self.is_lossy(pair) && probed.all(|(observer, subject)| self.hears_well(observer, subject))
     }
 
-    /// For how long beacons have not passed.
+    /// Returns for how long beacons have been missing.
     pub(super) fn missing_for(&self, (one, other): Pair) -> Option<Duration> {
         let ways = [(one, other), (other, one)].into_iter();
         let arrivals = ways.filter_map(|(receiver, sender)| self.mesh.arrivals.get(receiver, sender));
@@ -294,21 +296,21 @@ impl<'a, N: Nodes> View<'a, N> {
         missing.map(|arrival| self.now.since(arrival.since)).max()
     }
 
-    /// True when beacons were said to come no more within that time.
+    /// Returns whether beacons were reported missing within `time`.
     pub(super) fn ceased_within(&self, (one, other): Pair, time: Duration) -> bool {
         let ways = [(one, other), (other, one)].into_iter();
         let mut arrivals = ways.filter_map(|(receiver, sender)| self.mesh.arrivals.get(receiver, sender));
         arrivals.any(|arrival| arrival.ceased.is_some_and(|at| self.now.since(at) < time))
     }
 
-    /// True when beacons were said to come again within that time.
+    /// Returns whether beacons were reported to arrive again within `time`.
     pub(super) fn resumed_within(&self, (one, other): Pair, time: Duration) -> bool {
         let ways = [(one, other), (other, one)].into_iter();
         let mut arrivals = ways.filter_map(|(receiver, sender)| self.mesh.arrivals.get(receiver, sender));
         arrivals.any(|arrival| arrival.resumed.is_some_and(|at| self.now.since(at) < time))
     }
 
-    /// How many links of a cut lose what its near side sends, what its far side sends, and both.
+    /// Returns the number of links of a cut that lose the packets of its near side, of its far side, and of both.
     fn ways(&self, severed: &BTreeMap<Pair, Severed>, cut: &Cut) -> (usize, usize, usize) {
         let mut ways = (0, 0, 0);
         for (_, severed) in severed.iter().filter(|(pair, _)| cut.covers(**pair)) {
@@ -322,7 +324,8 @@ impl<'a, N: Nodes> View<'a, N> {
         ways
     }
 
-    /// The one way in which nothing passes a cut: what is known of most of its links says so, and of no link the contrary.
+    /// Returns the direction in which nothing passes a cut: most links with a known state show it, and none shows the
+    /// opposite.
     pub(super) fn way(&self, severed: &BTreeMap<Pair, Severed>, cut: &Cut) -> Option<Direction> {
         match self.ways(severed, cut) {
             (some, 0, both) if some > 9 * both => Some(Direction::FromNear),
@@ -331,7 +334,7 @@ impl<'a, N: Nodes> View<'a, N> {
         }
     }
 
-    /// True when some links of a cut let packets pass one way, and others do not.
+    /// Returns whether some links of a cut pass packets in one direction while others do not.
     pub(super) fn is_mixed(&self, severed: &BTreeMap<Pair, Severed>, cut: &Cut) -> bool {
         let (near, far, both) = self.ways(severed, cut);
         let all = near + far + both;

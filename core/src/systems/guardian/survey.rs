@@ -1,4 +1,5 @@
-//! The survey: what the mesh concludes beside who is alive, once a second; and who is no honest observer.
+//! The survey, once per second: conclusions about the mesh beyond the liveness of nodes, and detection of unreliable
+//! observers.
 
 use std::{collections::BTreeSet, mem, time::Duration};
 
@@ -15,57 +16,59 @@ use crate::{
 /// Time between two surveys.
 const SURVEY: Duration = Duration::from_secs(1);
 
-/// Observations that an agent may send a second in the long run: every link of it may change every second.
+/// Sustained rate of observations per agent: each of its links may change every second.
 const ALLOWANCE_A_SECOND: u32 = 64;
 
-/// Observations that it may send at once: those of a minute arrive together when its stream was stuck for so long.
+/// Burst of observations per agent: the observations of one minute arrive together after its stream was blocked for
+/// that long.
 const ALLOWANCE: u32 = 60 * ALLOWANCE_A_SECOND;
 
-/// Observations of nodes that it was not asked to probe: a new plan takes a moment to arrive, so a few are no offence.
+/// Number of observations of unplanned nodes, per window, that are tolerated: a new plan takes a moment to arrive.
 const UNASKED: u32 = 64;
 const UNASKED_WINDOW: Duration = Duration::from_secs(60);
 
-/// No report is one too many for this long after a start of the coordinator.
+/// Time after a start of the coordinator in which such observations are not counted.
 const RESTARTED: Duration = Duration::from_secs(30);
 
-/// How long an observer that did what no honest one does is not counted.
+/// Time for which the reports of an observer are not counted after an offence.
 const DISTRUST: Duration = Duration::from_secs(60);
 
-/// No probe is waited for longer, so no round-trip time can be longer; microseconds.
+/// Timeout of a probe, and so the maximum round-trip time; microseconds.
 const RTT_MAX: u32 = 3_500_000;
 
-/// A node that some peer heard within this time is alive, though the coordinator does not hear it.
+/// Time since a peer heard a node for which the node counts as alive although the coordinator does not hear it.
 const ALIVE: Duration = Duration::from_millis(2_500);
 
-/// A node that was in doubt within this time reports late: its own packets may be lost.
+/// Time since a node was in doubt from which its reports are prompt; before, its own packets may be lost.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// Nodes that the coordinator knows from its store are waited for this long after its start, before links are judged.
+/// Time after the coordinator's start for which links are not judged while nodes known from the store have not
+/// returned.
 const RETURN: Duration = Duration::from_secs(7);
 
-/// Nodes that go offline with less than this between them went together.
+/// Maximum time between the failures of two nodes that form one group.
 const TOGETHER: Duration = Duration::from_secs(2);
 
-/// And they are told of after this at the latest.
+/// Maximum time until a group of failed nodes is reported.
 const TOGETHER_MAX: Duration = Duration::from_secs(6);
 
-/// Groups of nodes that went together and are not back, told apart at most.
+/// Maximum number of separate groups of offline nodes.
 const DOWN_GROUPS: usize = 32;
 
-/// Lossy links from which they are more than the first of many.
+/// Maximum number of lossy links that may be the first of many.
 const SMALL: usize = 3;
 
-/// Labels that a survey looks at, at most.
+/// Maximum number of labels that a survey evaluates.
 const KEYS: usize = 16;
 
-/// Nodes of one side that an event and a snapshot name at most.
+/// Maximum number of nodes per side in events and snapshots.
 const NAMED: usize = 64;
 
 /// Nodes that went offline together.
 pub(crate) type Fallen = BTreeSet<NodeIndex>;
 
 impl Guardian {
-    /// Surveys, and sets the next survey.
+    /// Runs a survey, and schedules the next one.
     pub(crate) fn survey(&mut self, ctx: &mut Ctx) {
         ctx.timers.set(ctx.clock.now + SURVEY, Timer::Survey);
         self.remember_unrest(ctx);
@@ -81,7 +84,8 @@ impl Guardian {
         }
     }
 
-    /// Who is gone, whom only the coordinator does not hear, and whether it can tell.
+    /// Adds candidates for groups of offline nodes, nodes that only the coordinator does not hear, and ambiguous
+    /// silence.
     fn survey_liveness(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
         if let (Some((first, _)), Some((last, _))) = (self.fallen.first(), self.fallen.last()) {
             let over = ctx.clock.now.since(*last) >= TOGETHER || ctx.clock.now.since(*first) >= TOGETHER_MAX;
@@ -89,7 +93,7 @@ impl Guardian {
                 let together = mem::take(&mut self.fallen);
                 self.down.push(together.into_iter().map(|(_, index)| index).collect());
                 if self.down.len() > DOWN_GROUPS {
-                    // They stay until their nodes are back: the oldest are told together, or there would be no room for others.
+                    // Groups persist until their nodes return: the oldest two are merged to limit their number.
                     let oldest = self.down.remove(0);
                     self.down[0].extend(oldest);
                 }
@@ -119,10 +123,10 @@ impl Guardian {
             };
             side.insert(index);
         }
-        // Nobody is left who could tell of these: what explains all others explains them too.
+        // No observer is left to report on these nodes: the explanation of the others applies to them too.
         let explained = lost.is_empty() && !heard.is_empty();
         if explained { &mut heard } else { &mut lost }.append(&mut untold);
-        // While the store stands still nobody who comes back can be welcomed: that is no cut.
+        // While the store is stalled, no returning node can be welcomed: that is no cut.
         if !heard.is_empty() && !climate.held {
             let mut cut = Candidate::new(FindingKind::CoordinatorCut, heard);
             cut.detail = self.label_of(ctx, &cut.near);
@@ -144,7 +148,7 @@ impl Guardian {
         }));
     }
 
-    /// Which cuts explain the links that do badly.
+    /// Adds candidates for the cuts that explain degraded links.
     fn survey_links(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
         if self.are_returning(ctx) {
             return;
@@ -155,7 +159,7 @@ impl Guardian {
         let nodes = &Seen { guardian: self, ctx };
         let groups = || ctx.registry.settled().groups(KEYS);
         let survey = self.mesh.look(ctx.clock.now, members, nodes, groups);
-        // Who loses most of its packets is not cut off from the coordinator in particular.
+        // A node that loses most of its packets is not specifically cut off from the coordinator.
         let shaky = survey
             .cuts
             .iter()
@@ -186,7 +190,7 @@ impl Guardian {
         for cut in survey.slow {
             seen.push(self.cut(ctx, FindingKind::LinkSlow, cut));
         }
-        // What was told of links stands while nobody tells of them.
+        // Findings about links stand while no observer reports on these links.
         let untold = self.findings.open().map(|known| &known.seen).filter(|known| {
             let is_seen = seen
                 .iter()
@@ -203,12 +207,13 @@ impl Guardian {
         }
     }
 
-    /// True while nodes are coming back after a start of the coordinator: of a cut only one side may be here yet.
+    /// Returns whether nodes are still returning after a start of the coordinator: only one side of a cut may be back
+    /// yet.
     fn are_returning(&self, ctx: &mut Ctx) -> bool {
         ctx.clock.now.since(ctx.clock.resumed_at) < RETURN && ctx.registry.census().unseen() > 0
     }
 
-    /// True when the coordinator or a peer hears the node, or did a moment ago.
+    /// Returns whether the coordinator or a peer hears the node, or heard it a moment ago.
     fn is_alive(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
         let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
@@ -219,7 +224,7 @@ impl Guardian {
         !self.is_strained(ctx, index) && (self.counts(ctx, index) || (in_doubt && is_heard()))
     }
 
-    /// True when the node was not in doubt lately, so that what it reports comes without delay.
+    /// Returns whether the node was not in doubt recently, so that its reports arrive without delay.
     fn is_prompt(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
         node.liveness == Liveness::Online && ctx.clock.now.since(node.since) >= PROMPT
@@ -244,7 +249,7 @@ impl Guardian {
         candidate
     }
 
-    /// A cut that lets packets pass one way only: the near side's are the ones that are lost.
+    /// Creates a candidate for a cut that passes packets in one direction; the packets of the near side are lost.
     fn one_way(&self, ctx: &Ctx, cut: Cut, direction: Direction) -> Candidate {
         let mut candidate = self.cut(ctx, FindingKind::OneWay, cut);
         if direction == Direction::FromFar {
@@ -253,7 +258,7 @@ impl Guardian {
         candidate
     }
 
-    /// What agents say of themselves, and what they should not.
+    /// Adds candidates for conditions that agents report of themselves, and for agents that misbehave.
     fn survey_agents(&mut self, ctx: &mut Ctx, seen: &mut Vec<Candidate>) {
         for index in ctx.registry.census().notable() {
             let node = &ctx.registry[index];
@@ -278,7 +283,7 @@ impl Guardian {
         }
     }
 
-    /// The label that these nodes have, and no other node that is present.
+    /// Returns the label shared by these nodes and no other present node.
     fn label_of(&self, ctx: &Ctx, nodes: &BTreeSet<NodeIndex>) -> String {
         let Some(first) = nodes.first().filter(|_| nodes.len() > 1) else {
             return String::new();
@@ -333,7 +338,7 @@ impl Guardian {
         }
     }
 
-    /// The findings that are open, for the snapshot.
+    /// Returns the open findings, for the snapshot.
     pub(crate) fn open_findings(&self, ctx: &Ctx) -> Vec<Finding> {
         self.findings
             .open()
@@ -341,14 +346,15 @@ impl Guardian {
             .collect()
     }
 
-    /// True when what the node says of its peers is not counted.
+    /// Returns whether the node's reports on its peers are not counted.
     pub(crate) fn is_distrusted(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let offended = ctx.registry[index].conduct.distrusted;
         offended.is_some_and(|(at, _)| ctx.clock.now.since(at) < DISTRUST)
             || self.findings.is(FindingKind::Untrusted, index)
     }
 
-    /// Takes so many observations off what an observer may send; false when it sent too many.
+    /// Charges observations to an observer's allowance. Returns false, and distrusts the observer, if there are too
+    /// many.
     pub(crate) fn may_say(&mut self, ctx: &mut Ctx, observer: NodeIndex, observations: usize) -> bool {
         let may = self.takes(ctx, observer, observations);
         if !may {
@@ -358,14 +364,14 @@ impl Guardian {
         may
     }
 
-    /// Takes a peer's question off what an agent may send. Half of that is left for its own observations: whoever asks it too much
-    /// must not make it a liar.
+    /// Charges a relayed question to an agent's allowance. Half of the allowance is reserved for its own observations:
+    /// excessive questions of a peer must not make the agent look unreliable.
     pub(crate) fn may_pass_on(&mut self, ctx: &mut Ctx, via: NodeIndex) -> bool {
         self.takes(ctx, via, 0);
         ctx.registry[via].conduct.allowance > ALLOWANCE / 2 && self.takes(ctx, via, 1)
     }
 
-    /// Takes so much off what an agent may send; false when there is not as much left.
+    /// Charges observations to an agent's allowance; false if it does not suffice.
     fn takes(&mut self, ctx: &mut Ctx, observer: NodeIndex, observations: usize) -> bool {
         let now = ctx.clock.now;
         let conduct = &mut ctx.registry.heard(observer).conduct;
@@ -380,11 +386,11 @@ impl Guardian {
         left.is_some()
     }
 
-    /// A message of an observer reports on nodes that it was not asked to probe.
+    /// Counts a message that reports on nodes the observer was not asked to probe.
     pub(crate) fn unasked(&mut self, ctx: &mut Ctx, observer: NodeIndex) {
         let now = ctx.clock.now;
         if now.since(ctx.clock.resumed_at) < RESTARTED {
-            // Agents have the plan of before, and plans change as nodes return.
+            // Agents still use the previous plan, and plans change as nodes return.
             return;
         }
         let conduct = &mut ctx.registry[observer].conduct;
@@ -397,7 +403,7 @@ impl Guardian {
         }
     }
 
-    /// Looks whether a report of a link can be true.
+    /// Checks whether a link report is plausible.
     pub(crate) fn check_report(&mut self, ctx: &mut Ctx, observer: NodeIndex, report: &LinkReport) {
         let answered = matches!(report.state, LinkState::Up | LinkState::Lossy | LinkState::Slow);
         let never = answered && report.rtt_micros == 0;
