@@ -1,6 +1,6 @@
-//! Canonical encoding of snapshots, and the deltas between them.
+//! Canonical encoding of snapshots, and deltas between them.
 //!
-//! Rows are encoded once, when they change; snapshots, deltas and filtered views are assembled from the same bytes.
+//! Rows are encoded once, when they change. Snapshots, deltas and filtered views are assembled from the same bytes.
 
 mod rows;
 
@@ -25,7 +25,8 @@ const LINKS: u32 = 11;
 const WORKLOADS: u32 = 16;
 const ASSIGNMENTS: u32 = 17;
 
-/// `wyneos.v1.Snapshot` on the wire, its rows already encoded: a repeated message and repeated bytes look the same.
+/// `wyneos.v1.Snapshot` on the wire, with rows already encoded: repeated messages and repeated bytes have the same
+/// encoding.
 #[derive(Clone, PartialEq, Message)]
 struct Wire {
     #[prost(string, tag = "1")]
@@ -83,7 +84,7 @@ struct WireDelta {
     removed_assignments: Vec<String>,
 }
 
-/// The key of a row of any kind; other fields differ between kinds.
+/// The key of any kind of row; other fields differ between kinds.
 #[derive(Clone, PartialEq, Message)]
 struct RowKey {
     #[prost(string, tag = "1")]
@@ -97,7 +98,7 @@ struct Labels {
     labels: Vec<v1::Label>,
 }
 
-/// What a reader wants to see of a snapshot.
+/// Selection of a snapshot's contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
     /// Sections to include; empty for all.
@@ -202,12 +203,12 @@ impl Canonical {
         })
     }
 
-    /// The canonical bytes, which are sealed.
+    /// Returns the canonical bytes, which are sealed.
     pub fn bytes(&self) -> Bytes {
         self.view(&Filter::default())
     }
 
-    /// The canonical bytes, in memory of earlier ones that nobody reads any more.
+    /// Returns the canonical bytes, in the allocation of earlier ones that have no readers any more.
     pub fn bytes_in(&self, memory: &mut Recycled<u8>) -> Bytes {
         struct Shared(Arc<Vec<u8>>);
         impl AsRef<[u8]> for Shared {
@@ -220,7 +221,7 @@ impl Canonical {
         Bytes::from_owner(Shared(memory.share(bytes)))
     }
 
-    /// The encoding of what `filter` leaves.
+    /// Encodes the contents that `filter` selects.
     pub fn view(&self, filter: &Filter) -> Bytes {
         let mut bytes = Vec::new();
         self.write_view(filter, &mut bytes);
@@ -247,7 +248,7 @@ impl Canonical {
         );
     }
 
-    /// The encoding of the delta from `before` to this snapshot, of the contents that `filter` selects.
+    /// Encodes the delta from `before` to this snapshot, of the contents that `filter` selects.
     pub fn delta(&self, before: &Canonical, filter: &Filter) -> Bytes {
         let mut head = self.selected(filter);
         forget_unchanged(&mut head, &before.selected(filter));
@@ -281,7 +282,7 @@ impl Canonical {
         delta.encode_to_vec().into()
     }
 
-    /// The head and the sections that `filter` leaves.
+    /// Returns the head and the sections that `filter` selects.
     fn selected(&self, filter: &Filter) -> Wire {
         let mut wire = self.head.clone();
         let wants = |section| filter.wants(section);
@@ -318,7 +319,7 @@ fn v1_head(snapshot: v1::Snapshot) -> Wire {
     }
 }
 
-/// Rows as they stand in a snapshot, each with the field's tag and length.
+/// Rows as encoded in a snapshot, each with the field's tag and length.
 struct FramedRows<'a> {
     nodes: Vec<&'a [u8]>,
     links: Vec<&'a [u8]>,
@@ -326,7 +327,7 @@ struct FramedRows<'a> {
     assignments: Vec<&'a [u8]>,
 }
 
-/// Writes a snapshot's fields in the order of their numbers. `head` has those that are no rows.
+/// Writes a snapshot's fields in the order of their numbers. `head` contains all fields except the rows.
 fn write(head: Wire, into: &mut Vec<u8>, rows: FramedRows<'_>) {
     let opening = Wire {
         cluster_id: head.cluster_id,
@@ -373,7 +374,7 @@ fn read_key<K: std::str::FromStr>(row: &Bytes) -> Result<K, NotCanonical> {
     key.id.parse().map_err(not_one)
 }
 
-/// Clears the sections, and the version, of `now` that are unchanged.
+/// Clears the sections of `now`, and the version, that are unchanged.
 fn forget_unchanged(now: &mut Wire, before: &Wire) {
     fn forget<T: PartialEq>(now: &mut T, before: &T, nothing: T) {
         if now == before {

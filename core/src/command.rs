@@ -1,4 +1,4 @@
-//! What operators ask for, and what they are answered: a type a command, and one table that says what each is answered with.
+//! Operator commands and their replies: one type per command, and one table of their reply types.
 
 mod refusal;
 mod work;
@@ -19,29 +19,29 @@ use crate::{
     workload::log,
 };
 
-/// A command: what is asked, and the type of its answer. A node is named by its id, a unique prefix of it, or its name.
+/// A command, with its type of reply. A node is named by its id, a unique prefix of it, or its name.
 pub trait Command: Into<Asked> {
-    /// What it is answered with.
+    /// The reply of the command.
     type Reply: TryFrom<Answer, Error = OtherAnswer>;
-    /// Its name, as events have it.
+    /// The command's name in events.
     const VERB: &'static str;
 }
 
-/// An answer to another command than the one that was asked.
+/// An answer that belongs to another command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is to another command")]
 pub struct OtherAnswer;
 
-/// Makes the table of commands: of each its name, by the type of its reply.
+/// Defines the table of commands: their names, grouped by type of reply.
 macro_rules! commands {
     ($($reply:ty: $($command:ident $verb:literal),+;)+) => {
-        /// What is asked: a variant a command.
+        /// A command: one variant per type.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Asked {
             $($(#[doc = concat!("The command `", $verb, "`.")] $command($command),)+)+
         }
 
-        /// What a command came to: a variant a command.
+        /// The reply to a command: one variant per type.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Answer {
             $($(#[doc = concat!("Of the command `", $verb, "`.")] $command($reply),)+)+
@@ -90,12 +90,13 @@ commands! {
 }
 
 impl Asked {
-    /// True for what hosts ask for, thousands of them at once: readers see its effect soon, but not before its answer.
+    /// Returns whether hosts send this command, possibly thousands of them at once: its effect is visible to readers
+    /// soon, but not before the answer.
     pub fn is_of_host(&self) -> bool {
         matches!(self, Asked::Enrol(_) | Asked::Renew(_))
     }
 
-    /// True for a command that changes nothing and is answered with what would be done.
+    /// Returns whether the command changes nothing and is answered with the changes it would make.
     pub fn is_plan(&self) -> bool {
         match self {
             Asked::Forget(Forget { plan, .. })
@@ -107,7 +108,7 @@ impl Asked {
         }
     }
 
-    /// What it is about, for the audit.
+    /// Returns the subject of the command, for the audit.
     pub fn about(&self) -> String {
         match self {
             Asked::Cordon(Cordon { node })
@@ -151,14 +152,14 @@ impl Asked {
     }
 }
 
-/// No new work on the node.
+/// Marks a node as unschedulable for new work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cordon {
     /// The node.
     pub node: String,
 }
 
-/// Takes a cordon back.
+/// Reverts a cordon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Uncordon {
     /// The node.
@@ -176,7 +177,7 @@ pub struct Label {
     pub remove: Vec<String>,
 }
 
-/// Has the agent measure and report now.
+/// Requests an immediate measurement and report from the agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refresh {
     /// The node.
@@ -188,170 +189,170 @@ pub struct Refresh {
 pub struct SetHeartbeat {
     /// The node.
     pub node: String,
-    /// The interval; `None` for the cluster's.
+    /// The interval; `None` for the cluster's default.
     pub interval: Option<Duration>,
 }
 
-/// Lets the node take part, on the machine that it is on now.
+/// Admits the node, on the machine that it runs on now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admit {
     /// The node.
     pub node: String,
 }
 
-/// Shuts the node out.
+/// Revokes the node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revoke {
     /// The node.
     pub node: String,
-    /// Why, for people.
+    /// Reason, for people.
     pub reason: String,
 }
 
-/// Forgets a node that is gone for good.
+/// Forgets a node that is permanently gone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forget {
     /// The node.
     pub node: String,
-    /// Nothing is done; the answer says what would be.
+    /// Whether to only report the changes.
     pub plan: bool,
-    /// Why, for people.
+    /// Reason, for people.
     pub reason: String,
 }
 
-/// A host wants a certificate by a join token.
+/// Requests a certificate with a join token, on behalf of a host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enrol(pub Box<Enrolment>);
 
-/// A node wants its certificate renewed.
+/// Requests the renewal of a node's certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Renew {
     /// The node.
     pub node: NodeId,
-    /// Of its public key.
+    /// Digest of the node's public key.
     pub key: Digest,
-    /// The newest step of the CA's replacement, as in its identity.
+    /// The newest step of the CA rotation, as in the node's identity.
     pub ca_step: u64,
 }
 
-/// Keeps a join token; `created` and `created_by` are set, and `expires` is this long from now.
+/// Stores a join token; the coordinator sets `created`, `created_by` and `expires`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateToken {
-    /// What is kept.
+    /// The token.
     pub token: Box<TokenRecord>,
-    /// How long it can be used.
+    /// Lifetime of the token.
     pub ttl: Duration,
 }
 
-/// Drops a join token.
+/// Deletes a join token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeleteToken {
-    /// Its id.
+    /// Id of the token.
     pub id: String,
 }
 
-/// Makes an operator, or gives one that does not hold any more another credential.
+/// Creates an operator, or replaces the credential of one that has expired.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateOperator {
-    /// The name.
+    /// The operator's name.
     pub name: String,
-    /// What it may do.
+    /// The operator's role.
     pub role: Role,
-    /// By what it is known.
+    /// The operator's credential.
     pub credential: Credential,
-    /// How long it holds.
+    /// Lifetime of the credential.
     pub ttl: Duration,
 }
 
-/// Shuts an operator out.
+/// Revokes an operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevokeOperator {
-    /// The name.
+    /// The operator's name.
     pub name: String,
 }
 
-/// Notes that a new CA is about to sign.
+/// Records that a new CA is about to become active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthorityActivates;
 
-/// Notes that only the CA that was activated last is trusted any more.
+/// Records that only the CA activated last is still trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthorityRetired;
 
-/// Has a node emptied of its work, and takes no new work to it.
+/// Drains a node: moves its work off, and places no new work on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drain {
     /// The node.
     pub node: String,
-    /// How long that may take; what is there then is stopped all the same. `None`: as long as it takes.
+    /// Maximum duration; remaining instances are stopped after it. `None` for no limit.
     pub deadline: Option<Duration>,
-    /// Daemons stay.
+    /// Whether daemons keep running.
     pub keep_daemons: bool,
-    /// Nothing is done; the answer says what would be.
+    /// Whether to only report the changes.
     pub plan: bool,
 }
 
-/// What would happen if nodes were lost, or emptied. Nothing is done.
+/// Reports the effects of losing or draining nodes, without any change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WhatIf {
-    /// The nodes: `key=value` of a label, or a node's name.
+    /// The nodes: a label as `key=value`, or a node's name.
     pub nodes: String,
-    /// They are emptied, and not lost.
+    /// Whether the nodes are drained rather than lost.
     pub drained: bool,
 }
 
-/// Has work leave the nodes that have most of it for those that have least.
+/// Moves work from the nodes with the most to those with the least.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rebalance {
-    /// Nothing is done; the answer says what would be.
+    /// Whether to only report the changes.
     pub plan: bool,
 }
 
-/// Sets what Autonomy may do.
+/// Updates the policy of Autonomy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetPolicy(pub PolicyChange);
 
-/// Answers a decision that waits for an operator.
+/// Approves or rejects a pending decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decide {
-    /// Its id.
+    /// Id of the decision.
     pub id: DecisionId,
-    /// Whether it is to be carried out.
+    /// Whether the decision is approved.
     pub approve: bool,
 }
 
-/// What an instance wrote is wanted; its number is set by the coordinator.
+/// Requests output of an instance; the coordinator sets the request's number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadLog {
-    /// The instance: its id, or its workload's name and slot.
+    /// The instance: its id, or the name of its workload and its slot.
     pub assignment: String,
-    /// Which stream.
+    /// The output stream.
     pub stream: log::Stream,
-    /// Where to begin.
+    /// Start of the range.
     pub from: log::From,
-    /// What a later process wrote is not wanted.
+    /// Whether to exclude the output of later processes.
     pub within: bool,
 }
 
-/// The reply to a cordon or its taking back.
+/// The reply to a cordon or uncordon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeEligibility {
-    /// The node's eligibility now.
+    /// The node's eligibility.
     pub eligibility: Eligibility,
-    /// Did anything change?
+    /// Whether anything changed.
     pub changed: bool,
-    /// The event that records it; 0 when nothing changed.
+    /// The event that records the change; 0 if nothing changed.
     pub event: EventNo,
 }
 
 /// The reply to a change of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLabels {
-    /// The node's labels now.
+    /// The node's labels.
     pub labels: Labels,
-    /// Did anything change?
+    /// Whether anything changed.
     pub changed: bool,
-    /// The event that records it; 0 when nothing changed.
+    /// The event that records the change; 0 if nothing changed.
     pub event: EventNo,
 }
 
@@ -360,32 +361,32 @@ pub struct NodeLabels {
 pub struct NodeAdmission {
     /// The node.
     pub node: NodeId,
-    /// Its admission now.
+    /// The node's admission.
     pub admission: Admission,
-    /// Did anything change?
+    /// Whether anything changed.
     pub changed: bool,
-    /// The event that records it; 0 when nothing changed.
+    /// The event that records the change; 0 if nothing changed.
     pub event: EventNo,
 }
 
-/// The reply to a refresh or a heartbeat interval.
+/// The reply to a refresh or a change of the heartbeat interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The directive; 0 when the node has no session.
+    /// The directive; 0 if the node has no session.
     pub id: DirectiveId,
-    /// The event that records it.
+    /// The event that records the command.
     pub event: EventNo,
 }
 
-/// The reply to a step of the CA's replacement.
+/// The reply to a step of the CA rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted;
 
-/// What Autonomy may do now.
+/// The current policy of Autonomy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicySet {
     /// The policy.
     pub policy: Policy,
-    /// The event that records its change; 0 when nothing changed.
+    /// The event that records the change; 0 if nothing changed.
     pub event: EventNo,
 }

@@ -12,16 +12,16 @@ use crate::{
     workload::View,
 };
 
-/// A caller that waits for an answer, numbered by the driver: by the audit's intent of a change, and from
-/// [`UNRECORDED`](RequestId::UNRECORDED) on for what changes nothing.
+/// A caller that waits for an answer, by a number that the driver assigns: that of the audit's intent for a change, and
+/// numbers from [`UNRECORDED`](RequestId::UNRECORDED) for other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
 impl RequestId {
-    /// The first number of requests that have no intent.
+    /// The first number of requests without an intent.
     pub const UNRECORDED: u64 = 1 << 63;
 
-    /// The number of the audit's intent, where there is one.
+    /// The number of the audit's intent, if there is one.
     pub fn intent(self) -> Option<u64> {
         (self.0 < RequestId::UNRECORDED).then_some(self.0)
     }
@@ -30,23 +30,24 @@ impl RequestId {
 /// An action to be executed by the driver.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Send to a session; if the queue is full, close it.
+    /// Send a message to a session; if its queue is full, close it.
     Send {
         /// The transport.
         conn: ConnId,
         /// The message.
         message: Message,
     },
-    /// Deliver this seal to every welcomed session, at the latest with its next heartbeat; a newer seal replaces it.
+    /// Deliver this seal to every accepted session, with its next heartbeat at the latest; a newer seal replaces it.
     Announce(Arc<Seal>),
-    /// Close a transport after everything sent to it.
+    /// Close a transport after all pending messages are sent.
     Close {
         /// The transport.
         conn: ConnId,
     },
-    /// Make durable, in the order of these effects; answered by [`Input::Committed`](crate::engine::Input::Committed).
+    /// Make a batch durable, in the order of these effects; confirmed by
+    /// [`Input::Committed`](crate::engine::Input::Committed).
     Commit(Box<Batch>),
-    /// Seal, make durable and publish, after all earlier commits; answered by
+    /// Seal a snapshot, make it durable and publish it, after all earlier commits; confirmed by
     /// [`Input::Published`](crate::engine::Input::Published).
     Publish(Arc<Snapshot>),
     /// Publish workloads and instances to readers, after all earlier commits.

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Makes types of numbers: on disk, on the wire and in texts each is its number.
+/// Defines number types. On disk, on the wire and in texts, each appears as its plain number.
 macro_rules! numbers {
     ($($(#[$doc:meta])+ $name:ident;)+) => {$(
         $(#[$doc])+
@@ -33,15 +33,15 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// A decision's id, unique in the cluster's life: epoch × 2³² + a count. 0 is no decision.
+    /// The id of a decision, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no decision.
     DecisionId;
-    /// A directive's id, unique in the cluster's life: epoch × 2³² + a count. 0 is no directive.
+    /// The id of a directive, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no directive.
     DirectiveId;
-    /// An event's number: grows by one with each event in the cluster's life. 0 is no event.
+    /// The number of an event, which increases by one with each event in the cluster's lifetime. 0 is no event.
     EventNo;
 }
 
-/// What led to a decision or a move, by its number.
+/// Cause of a decision or a move, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Because {
@@ -53,15 +53,15 @@ pub enum Because {
     Finding(u64),
 }
 
-/// Bytes of a UUID's text.
+/// Length of a UUID's text, in bytes.
 const TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
 
-/// Why a text is no UUID.
+/// Error for text that is not a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID in its 36-character form, as in 123e4567-e89b-12d3-a456-426614174000")]
 pub struct BadUuid;
 
-/// A UUID (RFC 9562); its order is that of its text. Made outside: the core has no randomness of its own.
+/// A UUID (RFC 9562), ordered like its text. UUIDs are created outside: the core has no source of randomness.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Uuid(pub [u8; 16]);
@@ -73,7 +73,7 @@ impl PartialOrd for Uuid {
 }
 
 impl Ord for Uuid {
-    /// Byte by byte, which as one number is a single comparison.
+    /// Equal to the order of the bytes, with a single comparison of numbers.
     fn cmp(&self, other: &Uuid) -> Ordering {
         u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
     }
@@ -96,7 +96,7 @@ impl FromStr for Uuid {
     type Err = BadUuid;
 
     fn from_str(text: &str) -> Result<Uuid, BadUuid> {
-        // Its other forms are other lengths: without hyphens, in braces, as a URN.
+        // The other forms of a UUID have different lengths: without hyphens, in braces, as a URN.
         match uuid::Uuid::try_parse(text) {
             Ok(id) if text.len() == TEXT => Ok(Uuid(id.into_bytes())),
             _ => Err(BadUuid),
@@ -118,7 +118,8 @@ impl TryFrom<String> for Uuid {
     }
 }
 
-/// The nonce of an agent's process, drawn at its start: it tells two processes with one identity apart. Zero when unknown.
+/// The nonce of an agent's process, drawn when it starts, which distinguishes two processes with the same identity.
+/// Zero if unknown.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ProcessId(pub [u8; 16]);
@@ -129,21 +130,21 @@ impl fmt::Debug for ProcessId {
     }
 }
 
-/// A node's id, made by its agent at its first start.
+/// The id of a node, created by its agent at the first start.
 pub type NodeId = Uuid;
 
-/// A cluster's id, made by its coordinator at its first start.
+/// The id of a cluster, created by its coordinator at the first start.
 pub type ClusterId = Uuid;
 
-/// A node's place in the registry; stable while the coordinator runs.
+/// A node's index in the registry; stable while the coordinator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeIndex(pub u32);
 
 impl NodeIndex {
-    /// The place of ended instances whose node was forgotten.
+    /// The index of ended instances whose node was forgotten.
     pub const NOWHERE: NodeIndex = NodeIndex(u32::MAX);
 
-    /// As an index.
+    /// Converts to a slice index.
     pub fn get(self) -> usize {
         self.0 as usize
     }

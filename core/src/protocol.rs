@@ -1,4 +1,4 @@
-//! What agents and the coordinator say to each other in a session.
+//! Messages between agents and the coordinator in a session.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,215 +13,216 @@ use crate::{
     workload::{Assigned, AssignmentId, Status, log},
 };
 
-/// From the agent to the coordinator.
+/// Messages from an agent to the coordinator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromAgent {
     /// Opens the session.
     Hello(Box<Hello>),
-    /// Proof of life.
+    /// A sign of life.
     Heartbeat(Heartbeat),
-    /// How a directive fares.
+    /// Progress of a directive.
     Directive {
-        /// The directive.
+        /// Id of the directive.
         id: DirectiveId,
-        /// Its state.
+        /// State of the directive.
         state: behaviour::State,
-        /// For `failed` and `refused`: why.
+        /// Reason for `failed` and `refused`.
         detail: String,
     },
-    /// A graceful end.
+    /// Ends the session gracefully.
     Goodbye {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// What the agent sees of some of its peers changed.
+    /// Changes in the agent's observations of its peers.
     Evidence {
-        /// What changed.
+        /// The changes.
         observations: Vec<(NodeId, Observation)>,
-        /// How the agent itself is, when that changed.
+        /// Health of the agent, if it changed.
         health: Option<Health>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        /// The agent's monotonic clock, milliseconds; 0 if not reported.
         sent_millis: u64,
     },
-    /// A node asks for its standing by way of this agent.
+    /// A node's question for its standing, relayed by this agent.
     Question {
-        /// This agent's number of the question.
+        /// The agent's number of the question.
         number: u64,
-        /// What is asked.
+        /// The question.
         question: Box<Question>,
-        /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+        /// The agent's monotonic clock, milliseconds; 0 if not reported.
         sent_millis: u64,
     },
-    /// Peers whose beacons come (true), or no longer come.
+    /// Peers whose beacons arrive (true), or have stopped.
     Arrivals(Vec<(NodeId, bool)>),
-    /// How instances are.
+    /// States of instances.
     Instances {
-        /// Those that changed; at the beginning of a session all.
+        /// The changed instances; at the start of a session, all of them.
         instances: Vec<(AssignmentId, Status)>,
-        /// With these, all were told.
+        /// Whether all instances have been reported, including these.
         all: bool,
     },
-    /// What instances are for, as [`Work::describe`] asked.
+    /// Declarations of instances, as requested by [`Work::describe`].
     Described {
-        /// What the agent was told to run.
+        /// The declarations that the agent received.
         instances: Vec<Assigned>,
         /// Instances whose declarations cannot be accepted, and the reasons. Never sent.
         refused: Vec<(AssignmentId, String)>,
     },
-    /// What an instance wrote.
+    /// Output of an instance.
     Log(log::Chunk),
 }
 
 /// A heartbeat.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heartbeat {
-    /// Grows within a session.
+    /// Sequence number, increasing within a session.
     pub sequence: u64,
     /// The agent's wall clock.
     pub wall: WallTime,
     /// Load indicator, 0 to 1.
     pub load: f32,
-    /// A finite value a channel, in the order of the hello.
+    /// Finite values, one per channel in the order of the hello.
     pub values: Vec<f32>,
     /// Positions without a reading, ascending.
     pub absent: Vec<u32>,
-    /// Links that changed.
+    /// Changed links.
     pub links: Vec<(NodeId, LinkReport)>,
-    /// Where the node is in the network, when that changed.
+    /// The node's network coordinate, if it changed.
     pub coordinate: Option<Coordinate>,
-    /// The newest seal that the agent has, as (epoch, cycle).
+    /// The newest seal received by the agent, as (epoch, cycle).
     pub acknowledged: (u64, u64),
-    /// The highest number of a ping in this session, 0 before the first; `None` from agents that do not say.
+    /// The highest ping number of this session, 0 before the first; `None` from agents that do not report it.
     pub answers: Option<u64>,
-    /// The agent's monotonic clock, milliseconds; 0 when it does not say.
+    /// The agent's monotonic clock, milliseconds; 0 if not reported.
     pub sent_millis: u64,
 }
 
-/// From the coordinator to an agent.
+/// Messages from the coordinator to an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
-    /// The session stands.
+    /// Accepts the session.
     Welcome(Box<Welcome>),
-    /// The session does not stand; its end follows.
+    /// Refuses or ends the session; the transport closes after it.
     Refused(Refused),
-    /// An order.
+    /// A directive.
     Directive(Directive),
-    /// Whom to probe.
+    /// A probe plan.
     ProbePlan(ProbePlan),
-    /// A snapshot was sealed.
+    /// The seal of a published snapshot.
     Seal {
-        /// Its seal.
+        /// The seal.
         seal: Arc<Seal>,
-        /// The newest heartbeat that was received; 0 for none.
+        /// Sequence number of the newest received heartbeat; 0 for none.
         heard: u64,
     },
-    /// The answer to a question that the agent passed on.
+    /// The answer to a relayed question.
     Standing {
         /// The agent's number of the question.
         number: u64,
         /// The asker's standing.
         standing: Standing,
     },
-    /// A heartbeat is wanted now, behind all that the agent has to say of its peers.
+    /// Requests a heartbeat, after all pending observations of peers.
     Ping {
-        /// Grows; the heartbeat has it.
+        /// Increasing number, returned by the heartbeat.
         number: u64,
     },
-    /// Sightings or arrivals were noted: the next ones may come.
+    /// Acknowledges observations or arrivals: the agent may send the next ones.
     Noted,
-    /// What is to run, and what is not.
+    /// Instances to start and to stop.
     Work(Box<Work>),
-    /// What an instance wrote is wanted.
+    /// Requests output of an instance.
     ReadLog(log::Request),
 }
 
-/// What is to run on a node, and what is not.
+/// Instances to start and to stop on a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
-    /// To be started, unless it runs.
+    /// Instances to start, unless they run already.
     pub assign: Vec<Assigned>,
     /// Instances to be started that the agent cannot accept, and the reasons. Never sent.
     pub refused: Vec<(AssignmentId, String)>,
-    /// To be ended, and why.
+    /// Instances to stop, and the reasons.
     pub stop: Vec<(AssignmentId, String)>,
-    /// That these ended is known; nothing of them need be kept.
+    /// Ended instances that the coordinator has recorded; the agent may drop them.
     pub forget: Vec<AssignmentId>,
-    /// It is not known here what these are for: that is to be told.
+    /// Instances unknown to the coordinator, whose declarations the agent should send.
     pub describe: Vec<AssignmentId>,
-    /// Those of `assign` and `stop` of which this node has told before: it has begun them, whatever it has written down of that.
+    /// Instances in `assign` and `stop` that this node has already reported: it has begun them, whether or not its
+    /// state on disk shows that.
     pub repeated: Vec<AssignmentId>,
 }
 
-/// The session stands.
+/// Acceptance of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {
-    /// The cluster's id.
+    /// Id of the cluster.
     pub cluster: ClusterId,
-    /// The coordinator's epoch.
+    /// Epoch of the coordinator.
     pub epoch: u64,
-    /// The session's number.
+    /// Number of the session.
     pub session: u64,
     /// Time between two cycles.
     pub cycle_interval: Duration,
     /// Time between two heartbeats.
     pub heartbeat_interval: Duration,
-    /// Whom to probe.
+    /// The probe plan.
     pub probe_plan: ProbePlan,
-    /// The node's admission.
+    /// Admission of the node.
     pub admission: Admission,
-    /// How long the node may take itself for a member after the sending of its hello, or of a heartbeat that was received.
+    /// Time for which the node may consider itself a member after it sent its hello, or a heartbeat that was received.
     pub lease: Duration,
-    /// The lowest id that an instance may be given from now on; 0 from coordinators that do not tell.
+    /// The lowest id of any future instance; 0 from coordinators that do not report it.
     pub next_assignment: AssignmentId,
-    /// Evidence is answered by [`Message::Noted`].
+    /// Whether evidence is acknowledged with [`Message::Noted`].
     pub notes_sightings: bool,
 }
 
-/// Whom an agent probes.
+/// The peers that an agent probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// Grows with every plan.
+    /// Version, increasing with every plan.
     pub version: u64,
     /// Time between two probes of one target.
     pub interval: Duration,
-    /// The targets and where they answer.
+    /// The targets and their addresses.
     pub targets: Vec<(NodeId, String)>,
-    /// Who probes this node. It answers those, and its targets.
+    /// Nodes that probe this node. It answers these and its targets only.
     pub observers: Vec<NodeId>,
 }
 
-/// Why a session does not stand.
+/// Reason why a session is refused or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
-    /// A message could not be accepted.
+    /// A message was not acceptable.
     Invalid,
-    /// The node is known with a newer incarnation or session.
+    /// A newer incarnation or session of the node is known.
     Stale,
     /// The node was revoked.
     Revoked,
-    /// A newer session took its place.
+    /// A newer session replaced this one.
     Replaced,
-    /// Another process that is alive claims to be this node.
+    /// Another live process claims to be this node.
     Disputed,
-    /// The node's admission changed: a new session says to what.
+    /// The node's admission changed; a new session reports the new one.
     Readmitted,
-    /// A message could not be read.
+    /// A message could not be decoded.
     Unreadable,
-    /// The coordinator shuts down.
+    /// The coordinator is shutting down.
     Shutdown,
     /// A limit is reached.
     Overloaded,
-    /// Nothing was heard for too long.
+    /// No message arrived for too long.
     Timeout,
 }
 
-/// The session does not stand.
+/// The refusal or end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why, for programs.
+    /// Reason, for programs.
     pub reason: RefusalReason,
-    /// Why and what to do, for people.
+    /// Reason and remedy, for people.
     pub detail: String,
-    /// When to try again.
+    /// Minimum time until the next attempt.
     pub retry_after: Option<Duration>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// Maximum number of retained lists: those of the newest snapshot, of the one before, and one with a slow reader.
 const HELD: usize = 3;
 
-/// The most recently shared lists, which may still be read.
+/// The most recently shared lists, which may still have readers.
 #[derive(Debug)]
 pub struct Recycled<T> {
     shared: Vec<Arc<Vec<T>>>,
@@ -18,7 +18,7 @@ impl<T> Default for Recycled<T> {
 }
 
 impl<T> Recycled<T> {
-    /// An empty list, with the room of one that nobody reads any more.
+    /// Returns an empty list, with the allocation of one that has no readers any more.
     pub fn take(&mut self) -> Vec<T> {
         let is_free = |list: &Arc<Vec<T>>| Arc::strong_count(list) == 1;
         let free = self.shared.iter().position(is_free);

@@ -1,24 +1,25 @@
-//! Encoded rows of one kind, in blocks: what did not change is the same block as in the snapshot before.
+//! Encoded rows of one kind, in blocks. An unchanged block is shared with the previous snapshot.
 
 use std::{cmp::Ordering, fmt::Display, sync::Arc};
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// Rows of a block when a list is encoded for the first time.
+/// Number of rows per block when a list is encoded for the first time.
 const ROWS: usize = 64;
 
-/// Maximum rows of a block. A block with more is split into equal parts.
+/// Maximum number of rows per block; a larger block is split into equal parts.
 const MOST: usize = 2 * ROWS;
 
-/// Minimum rows of a block that was encoded anew; with fewer it takes in the next one.
+/// Minimum number of rows in a re-encoded block; a smaller one is merged with the next.
 const LEAST: usize = ROWS / 2;
 
-/// A row within its block's bytes: from `start` the field's tag and length, from `body` to `end` the message.
+/// A row within its block's bytes: the field's tag and length begin at `start`, the message extends from `body` to
+/// `end`.
 #[derive(Debug)]
 struct Row<K, T> {
     key: K,
-    /// The row that was encoded; `None` when it was read back from bytes.
+    /// The source of the encoding; `None` if the row was read back from bytes.
     source: Option<Arc<T>>,
     start: usize,
     body: usize,
@@ -40,7 +41,7 @@ impl<K, T> Block<K, T> {
         &self.bytes[row.body..row.end]
     }
 
-    /// True when the block has exactly these rows, each the same allocation.
+    /// Returns whether the block has exactly these rows, each in the same allocation.
     fn is_of(&self, rows: &[&Arc<T>]) -> bool {
         let is_same = |(old, new): (&Row<K, T>, &&Arc<T>)| old.source.as_ref().is_some_and(|old| Arc::ptr_eq(old, new));
         self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(is_same)
@@ -70,7 +71,7 @@ impl<K, T> Clone for Rows<K, T> {
     }
 }
 
-/// A row that waits for its block to be closed.
+/// A row whose block is not complete yet.
 struct Pending<'a, K, T> {
     key: K,
     source: Option<Arc<T>>,
@@ -78,13 +79,13 @@ struct Pending<'a, K, T> {
 }
 
 enum Encoded<'a> {
-    /// Tag, length and message, as they are in another block.
+    /// Tag, length and message, as encoded in another block.
     Framed(&'a [u8], usize),
     Message(Vec<u8>),
 }
 
 impl<K: Ord + Clone, T> Rows<K, T> {
-    /// Encodes rows that are sorted by key. Those that `before` has as the same allocation are not encoded again.
+    /// Encodes rows sorted by key. Rows that `before` contains in the same allocation are not encoded again.
     pub(super) fn new<'a>(
         tag: u32,
         rows: impl IntoIterator<Item = &'a Arc<T>>,
@@ -142,7 +143,7 @@ impl<K: Ord + Clone, T> Rows<K, T> {
         made
     }
 
-    /// Takes rows that are encoded already; `key` reads the key of one.
+    /// Adopts encoded rows; `key` reads the key of a row.
     pub(super) fn read<E>(tag: u32, rows: Vec<Bytes>, key: impl Fn(&Bytes) -> Result<K, E>) -> Result<Rows<K, T>, E> {
         let mut made = Rows {
             tag,
@@ -163,7 +164,7 @@ impl<K: Ord + Clone, T> Rows<K, T> {
         Ok(made)
     }
 
-    /// Makes blocks of rows, in equal parts.
+    /// Completes blocks with the open rows, in equal parts.
     fn close(&mut self, open: &mut Vec<Pending<'_, K, T>>) {
         let parts = open.len().div_ceil(MOST).max(1);
         let most = open.len().div_ceil(parts).max(1);
@@ -198,12 +199,12 @@ impl<K: Ord + Clone, T> Rows<K, T> {
         }
     }
 
-    /// All rows as they stand in a snapshot.
+    /// Returns all rows as encoded in a snapshot.
     pub(super) fn all(&self) -> Vec<&[u8]> {
         self.blocks.iter().map(|block| block.bytes.as_slice()).collect()
     }
 
-    /// The rows whose messages `keep` wants, as they stand in a snapshot.
+    /// Returns the rows whose messages `keep` accepts, as encoded in a snapshot.
     pub(super) fn some(&self, keep: impl Fn(&[u8]) -> bool) -> Vec<&[u8]> {
         let rows = self
             .blocks
@@ -225,8 +226,8 @@ impl<K: Ord + Clone, T> Rows<K, T> {
         }
     }
 
-    /// The rows that `before` has not or has otherwise, as they stand in a snapshot, and the keys of those that are gone. Of both, only
-    /// rows count whose messages `keep` wants.
+    /// Returns the rows that `before` lacks or contains with another value, as encoded in a snapshot, and the keys of
+    /// removed rows. Both are limited to rows whose messages `keep` accepts.
     pub(super) fn since(&self, before: &Rows<K, T>, keep: impl Fn(&[u8]) -> bool) -> (Vec<&[u8]>, Vec<String>)
     where
         K: Display,

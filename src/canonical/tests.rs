@@ -3,7 +3,7 @@ use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor
 
 use super::{Labels, RowKey, Wire, WireDelta, WireGetResponse, WireWatchResponse};
 
-/// Depth of nested messages that are filled; more would fill nothing known to these types.
+/// Maximum depth of nested messages that are filled; deeper ones contain no field of these types.
 const DEPTH: u32 = 3;
 
 fn descriptor(name: &str) -> MessageDescriptor {
@@ -11,7 +11,7 @@ fn descriptor(name: &str) -> MessageDescriptor {
     pool.get_message_by_name(&format!("wyneos.v1.{name}")).unwrap()
 }
 
-/// A message in which every field of its descriptor is set; of a oneof, the field `chosen` or the first.
+/// Returns a message with every field of its descriptor set; of a oneof, the field `chosen` or the first one.
 fn filled(descriptor: &MessageDescriptor, chosen: &str, depth: u32) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields() {
@@ -85,7 +85,7 @@ fn the_key_of_every_kind_of_row_is_its_first_field() {
             Some(key),
             "{row}"
         );
-        // In a row with all fields set, none of them is taken for the key.
+        // In a row with all fields set, no other field is mistaken for the key.
         let bytes = filled(&descriptor, "", DEPTH).encode_to_vec();
         assert_eq!(RowKey::decode(bytes.as_slice()).unwrap().id, key, "{row}");
     }
@@ -102,7 +102,7 @@ fn labels_are_those_of_a_nodes_row() {
 #[test]
 fn a_snapshot_with_everything_in_its_rows_is_read_back() {
     let mut message = filled(&descriptor("Snapshot"), "", DEPTH);
-    // Ids of nodes are UUIDs, and those of instances numbers.
+    // Node ids are UUIDs, instance ids are numbers.
     for (rows, key, id) in [
         ("nodes", "id", "515f4fb3-1c0e-4f3a-9f5e-8a1c2b3d4e5f"),
         ("links", "observer_id", "515f4fb3-1c0e-4f3a-9f5e-8a1c2b3d4e5f"),

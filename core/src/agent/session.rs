@@ -112,10 +112,10 @@ pub(super) struct Session {
     last_failure: String,
     address: usize,
     epoch: u64,
-    /// Tokens of the newest timers.
+    /// Tokens of the latest timers.
     reconnect: u64,
     quiet: u64,
-    /// Set once [`Effect::TakeOver`] was emitted.
+    /// Whether [`Effect::TakeOver`] was emitted.
     taken_over: bool,
 }
 
@@ -139,7 +139,7 @@ impl Session {
         }
     }
 
-    /// True once the agent has said goodbye.
+    /// Returns whether the agent has said goodbye.
     pub(super) fn has_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped)
     }
@@ -174,7 +174,7 @@ impl Session {
         ctx.effects.push_back(Effect::Connect { conn, address });
     }
 
-    /// Handles an opened transport. Returns true when a hello is sent.
+    /// Handles an opened transport. Returns whether a hello is sent.
     #[must_use]
     pub(super) fn connected(&mut self, ctx: &mut Ctx, conn: ConnId) -> bool {
         if !matches!(self.phase, Phase::Connecting(current) if current == conn) {
@@ -194,12 +194,12 @@ impl Session {
         true
     }
 
-    /// True while a hello awaits its answer.
+    /// Returns whether a hello awaits its answer.
     pub(super) fn is_opening(&self) -> bool {
         matches!(self.phase, Phase::Opening(_))
     }
 
-    /// Makes the session live. Returns true for the first session of this process.
+    /// Makes the session live. Returns whether it is the first session of this process.
     pub(super) fn welcomed(&mut self, ctx: &mut Ctx, conn: ConnId, welcome: &Welcome) -> bool {
         self.failures = 0;
         self.epoch = self.epoch.max(welcome.epoch);
@@ -231,7 +231,7 @@ impl Session {
     pub(super) fn hears(&mut self, ctx: &mut Ctx) {
         let Phase::Live(live) = &self.phase else { return };
         self.quiet += 1;
-        // Seals come with heartbeats.
+        // Seals are sent with heartbeats.
         let quiet = live.quiet.max(ctx.link.interval * QUIET_HEARTBEATS);
         ctx.timers.set(ctx.now + quiet, Timer::Quiet(self.quiet));
     }
@@ -285,7 +285,7 @@ impl Session {
         loss
     }
 
-    /// Ends the session or the attempt. Returns true when a session was live.
+    /// Ends the session or the attempt. Returns whether a session was live.
     #[must_use]
     pub(super) fn end(&mut self, ctx: &mut Ctx, loss: &Loss) -> bool {
         if let Some(conn) = loss.close {
@@ -307,8 +307,8 @@ impl Session {
             Cause::Transport => {
                 let limit = doubled(BACKOFF_MIN, self.failures, BACKOFF_MAX);
                 self.failures = self.failures.saturating_add(1);
-                // Full jitter, as agents that lost one coordinator must not come back in step; what the coordinator asks for is
-                // a lower bound.
+                // Full jitter, so that agents that lost the same coordinator do not reconnect simultaneously; the delay
+                // requested by the coordinator is a lower bound.
                 limit.mul_f64(ctx.rng.random_range(0.0..1.0))
             }
             Cause::Content | Cause::Unreadable => {
@@ -347,7 +347,7 @@ impl Session {
     }
 }
 
-/// True for refusals that end the node's membership.
+/// Returns whether a refusal ends the node's membership.
 pub(super) fn expels(reason: RefusalReason) -> bool {
     matches!(
         reason,

@@ -1,67 +1,67 @@
-//! Why a command is not carried out.
+//! Refusals of commands.
 
 use std::borrow::Cow;
 
 use crate::{access::Denial, registry::NoSuchNode, text::Quoted};
 
-/// Why a command is not carried out.
+/// Reason why a command is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The node is not known, or not the only one.
+    /// The node is unknown or ambiguous.
     #[error(transparent)]
     Node(#[from] NoSuchNode),
-    /// A field is wrong.
+    /// A field is invalid.
     #[error("{field}: {reason}")]
     Invalid {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
-    /// It needs a session, and the node has none.
+    /// The command requires a session, and the node has none.
     #[error("node {} has no session: wait until it is online", Quoted(.0))]
     NoSession(String),
-    /// It cannot be done yet; `detail` says what has to happen first.
+    /// The command is not possible yet; `detail` states the precondition.
     #[error("{detail}")]
     NotYet {
-        /// Why, for programs.
+        /// Reason, for programs.
         reason: &'static str,
-        /// Why, for people.
+        /// Explanation, for people.
         detail: String,
     },
-    /// What it names is not there.
+    /// The named object does not exist.
     #[error("no {what} {}", Quoted(.name))]
     Unknown {
-        /// A kind of thing.
+        /// Kind of object.
         what: &'static str,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// What it would make is there.
+    /// The object to be created exists already.
     #[error("{what} {} exists: revoke it first", Quoted(.name))]
     Exists {
-        /// A kind of thing.
+        /// Kind of object.
         what: &'static str,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// It was meant for another revision.
+    /// The command is meant for another revision.
     #[error("workload {} {}", Quoted(.name), revised(*.now, *.at))]
     Revision {
         /// The workload.
         name: String,
-        /// Its revision now.
+        /// Current revision.
         now: u64,
-        /// The one it was meant for.
+        /// Expected revision.
         at: u64,
     },
-    /// It is being deleted: its name is free once its instances are gone.
+    /// The workload is being deleted; its name is free once its instances are gone.
     #[error("workload {} is being deleted: wait until its instances are gone", Quoted(.0))]
     Deleting(String),
-    /// It cannot be read.
+    /// The log cannot be read.
     #[error("{0}")]
     Log(String),
-    /// Whoever asks may not have it.
+    /// The caller lacks permission.
     #[error("{0}")]
     Denied(Denial),
     /// A limit is reached.
@@ -73,27 +73,27 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}{}", if *.passes { ": try again later" } else { "" })]
 pub struct Limit {
-    /// What is full, and what to do about a limit that stands.
+    /// Exhausted resource and, for a permanent limit, the remedy.
     pub what: Cow<'static, str>,
-    /// True if the condition ends by itself within seconds, so that a repeated call may succeed.
+    /// Whether the condition ends by itself within seconds, so that a repeated call may succeed.
     pub passes: bool,
 }
 
 impl Limit {
-    /// A limit that ends by itself within seconds.
+    /// Creates a limit that ends by itself within seconds.
     pub fn passes(what: &'static str) -> Limit {
         let what = Cow::Borrowed(what);
         Limit { what, passes: true }
     }
 
-    /// A limit that stands until somebody makes room; `what` says how.
+    /// Creates a limit that holds until somebody frees resources; `what` states how.
     pub fn stands(what: impl Into<Cow<'static, str>>) -> Limit {
         let what = what.into();
         Limit { what, passes: false }
     }
 }
 
-/// The conflict between a workload's revision and the one that a change was meant for; 0 is for a workload that is not there yet.
+/// Describes a conflict between a workload's current and expected revisions; 0 is a workload that does not exist.
 fn revised(now: u64, at: u64) -> String {
     match (now, at) {
         (_, 0) => format!(

@@ -1,4 +1,4 @@
-//! Changes of what should run, and what they come to.
+//! Changes to the desired state of workloads, and their results.
 
 use std::sync::Arc;
 
@@ -9,52 +9,52 @@ use crate::{
     workload::{AssignmentId, Spec},
 };
 
-/// A change of what should run.
+/// A change to the desired state of a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChangeWorkload {
-    /// Nothing is done; the answer says what would be.
+    /// Whether to only report the changes.
     pub plan: bool,
-    /// The revision at which it is meant to be carried out; refused at another one. 0 for a workload that must not be there.
+    /// Expected revision; the change is refused at another one. 0 for a workload that must not exist.
     pub at: Option<u64>,
-    /// Of a declaration: as many instances as there should be now, if there are any, whatever it says.
+    /// For a declaration: whether to keep the current number of replicas, if the workload exists.
     pub keep_replicas: bool,
-    /// Of a declaration: also where instances would stop that nothing takes the place of.
+    /// For a declaration: whether to apply it even if instances stop without a replacement.
     pub force: bool,
-    /// What.
+    /// The change.
     pub verb: WorkloadVerb,
 }
 
-/// A change of what should run.
+/// Kind of a change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorkloadVerb {
-    /// Should run like this from now on.
+    /// Creates or updates the declaration.
     Apply(Arc<Spec>),
-    /// Should have so many instances.
+    /// Sets the number of replicas.
     Scale {
-        /// Its name.
+        /// Name of the workload.
         name: String,
-        /// How many.
+        /// Number of replicas.
         replicas: u32,
     },
-    /// Its instances should be replaced, one after another.
+    /// Replaces the instances, one after another.
     Restart {
-        /// Its name.
+        /// Name of the workload.
         name: String,
     },
-    /// Its canaries are well: the rest may follow.
+    /// Promotes the canaries: the rollout continues with the other instances.
     Promote {
-        /// Its name.
+        /// Name of the workload.
         name: String,
     },
-    /// Should not run any more.
+    /// Deletes the workload.
     Delete {
-        /// Its name.
+        /// Name of the workload.
         name: String,
     },
 }
 
 impl WorkloadVerb {
-    /// The workload's name.
+    /// Returns the workload's name.
     pub fn workload(&self) -> &str {
         match self {
             WorkloadVerb::Apply(spec) => &spec.name,
@@ -65,7 +65,7 @@ impl WorkloadVerb {
         }
     }
 
-    /// Its name, as people give it.
+    /// Returns the name of the change, for people.
     pub const fn name(&self) -> &'static str {
         match self {
             WorkloadVerb::Apply(_) => "apply",
@@ -77,49 +77,49 @@ impl WorkloadVerb {
     }
 }
 
-/// What becomes of a workload by a change.
+/// The result of a change to a workload.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changed {
-    /// Its name.
+    /// Name of the workload.
     pub name: String,
-    /// Its revision now, or (of a plan) before the change; 0 for none.
+    /// Current revision, or for a plan the one before the change; 0 for none.
     pub revision: u64,
-    /// It was carried out; otherwise it is what would be done.
+    /// Whether the change was applied; false for a plan.
     pub applied: bool,
-    /// Whether anything differs from what was.
+    /// Whether anything differs from the previous state.
     pub changed: bool,
-    /// Its declaration, with its defaults.
+    /// The declaration, with defaults applied.
     pub spec: Option<Arc<Spec>>,
-    /// How many instances there should be before the change, where that is another number.
+    /// Number of replicas before the change, if it differs.
     pub replicas_before: Option<u32>,
-    /// Instances that are started at once: node, its name, and why.
+    /// Instances that are started immediately, with node and reason.
     pub starts: Vec<PlannedStart>,
-    /// Instances that are stopped at once.
+    /// Instances that are stopped immediately.
     pub stops: Vec<PlannedStop>,
-    /// Instances that run and that no workload had, which it takes over.
+    /// Number of running instances without a workload that this one adopts.
     pub adopted: u32,
-    /// Instances that follow later, as only so many are replaced at once.
+    /// Number of instances that follow later because of the update limits.
     pub later: u32,
-    /// Slots that wait, and for what.
+    /// Pending slots, with reasons.
     pub waiting: Vec<Waiting>,
-    /// Nodes that take none, or no further one, and why.
+    /// Nodes that accept no instance, or no further one, with reasons.
     pub rejections: Vec<(NodeId, String, String)>,
-    /// The event that records it; 0 when nothing changed.
+    /// The event that records the change; 0 if nothing changed.
     pub event: EventNo,
 }
 
-/// An instance that would stop.
+/// A planned stop of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedStop {
-    /// Its id.
+    /// Id of the instance.
     pub id: AssignmentId,
-    /// Its slot.
+    /// Slot of the instance.
     pub slot: u32,
-    /// Its node's name.
+    /// Name of the node.
     pub node_name: String,
-    /// Why it stops.
+    /// Reason of the stop.
     pub reason: String,
-    /// Nothing takes its place.
+    /// Whether no replacement is started.
     pub unreplaced: bool,
 }
 
@@ -128,33 +128,33 @@ pub struct PlannedStop {
 pub struct Forgotten {
     /// The node.
     pub node: NodeId,
-    /// The node's name, which is free now.
+    /// Name of the node, which is free now.
     pub name: String,
-    /// It was carried out; otherwise it is what would be done.
+    /// Whether the node was forgotten; false for a plan.
     pub applied: bool,
-    /// It was revoked, and stays shut out.
+    /// Whether the node was revoked, and stays refused.
     pub barred: bool,
-    /// Of a plan: a lease that the node was promised may run until then, and the node must not be forgotten before.
+    /// For a plan: end of a lease that the node may still hold; it must not be forgotten before.
     pub not_before: Option<WallTime>,
     /// For each workload with instances on the node: its stops are the instances given up, its starts the first replacements.
     pub changes: Vec<Changed>,
-    /// The event that records it; 0 of a plan.
+    /// The event that records the change; 0 for a plan.
     pub event: EventNo,
 }
 
-/// An instance that is started.
+/// A planned start of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedStart {
-    /// Its workload's name.
+    /// Name of the workload.
     pub workload: String,
-    /// Its slot.
+    /// Slot of the instance.
     pub slot: u32,
-    /// Its node.
+    /// Node of the instance.
     pub node: NodeId,
     /// The node's name.
     pub node_name: String,
-    /// By what that wins.
+    /// Score of the node.
     pub score: Score,
-    /// Why it is started.
+    /// Reason of the start.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! Admission: what operators and hosts that join ask for, and what that means for sessions, the mesh and work.
+//! Admission: requests of operators and of joining hosts, and their effects on sessions, the mesh and work.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Coordinator {
-    /// A host joins.
+    /// Handles the enrolment of a host.
     pub(super) fn enrol(&mut self, enrolment: Enrolment) -> Result<NodeAdmission, Refusal> {
         let joined = match self.admissions.enrol(&mut self.ctx, enrolment)? {
             Enrolled::Known(index) => return Ok(self.admission(index, false, EventNo::default())),
@@ -36,13 +36,14 @@ impl Coordinator {
         Ok(self.admission(index, joined.changed, event))
     }
 
-    /// A node's certificate is to be renewed.
+    /// Handles the renewal of a node's certificate.
     pub(super) fn renew(&mut self, renewal: &Renew) -> Result<NodeAdmission, Refusal> {
         let index = self.admissions.renew(&mut self.ctx, renewal)?;
         Ok(self.admission(index, false, EventNo::default()))
     }
 
-    /// What a hello's transport proves, against what is known: the node becomes pending when it is not what was admitted.
+    /// Compares the identity that a hello's transport proves with the known one: a node that does not match its
+    /// admission becomes pending.
     pub(super) fn recognise(
         &mut self,
         index: NodeIndex,
@@ -59,7 +60,8 @@ impl Coordinator {
         }
     }
 
-    /// Rules on a node's admission; true when that changed. Its session is the caller's to end: only a new one tells the agent.
+    /// Changes a node's admission. Returns whether it changed; then the caller must end the session, since only a new
+    /// one informs the agent.
     fn rule(&mut self, index: NodeIndex, admission: Admission, by: &str, reason: &str) -> bool {
         let changed = admission::rule(&mut self.ctx, index, admission, by, reason);
         if changed {
@@ -74,7 +76,7 @@ impl Coordinator {
         }
         let index = self.ctx.registry.resolve(node)?;
         let node = &mut self.ctx.registry[index];
-        // Whoever admits a node means the machine that it is on now.
+        // An admission applies to the machine that the node runs on now.
         let machine = node.session.as_ref().map(|session| session.machine);
         if let (Some(identity), Some(machine)) = (&mut Arc::make_mut(&mut node.record).identity, machine) {
             identity.machine = machine;
@@ -118,7 +120,7 @@ impl Coordinator {
             if !matches!(self.ctx.registry[index].liveness, Liveness::Offline | Liveness::Left) {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }
-            // Its peers refuse it as soon as they hear of it; that does not wait for others.
+            // Peers refuse the node as soon as they receive the new plan, which is therefore not delayed.
             self.guardian.replan(&mut self.ctx);
         }
         Ok(self.admission(index, changed, event))
@@ -147,7 +149,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells the operator of two that claim to be one node.
+    /// Notifies operators that two processes claim to be the same node.
     pub(super) fn impostor(&mut self, index: NodeIndex, detail: String) {
         let told = Told {
             node: Some(index),

@@ -1,4 +1,4 @@
-//! Operators' commands: durable before they are answered.
+//! Operator commands, which are durable before they are answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ impl Coordinator {
             self.carry_out_recorded(request, command, by)
         };
         match answer {
-            // Also what changed nothing waits: it may rest on a change that is not durable yet.
+            // Answers without a change wait too: they may depend on a change that is not durable yet.
             Ok(answer) => self.ctx.outbox.then(Then::Reply(request, Ok(answer))),
             Err(refusal) => self.ctx.outbox.push(Effect::Reply {
                 request,
@@ -43,7 +43,7 @@ impl Coordinator {
         }
     }
 
-    /// Carries a command out, and has its intent kept with its changes: in the same batch, whatever hands that to the store.
+    /// Executes a command; the audit's intent is stored in the same batch as its changes, whichever flush writes that.
     fn carry_out_recorded(&mut self, request: RequestId, command: Asked, by: &str) -> Result<Answer, Refusal> {
         self.ctx.outbox.keep_intent(request);
         let shows = !command.is_plan() && !command.is_of_host();
@@ -52,7 +52,7 @@ impl Coordinator {
             self.ctx.outbox.drop_intent(request);
         }
         if shows && answer.is_ok() {
-            // Whoever is answered reads what was changed.
+            // The caller can read the change as soon as it has the answer.
             self.view_now();
         }
         answer
@@ -109,7 +109,7 @@ impl Coordinator {
 
     fn cordon(&mut self, node: &str, by: &str) -> Result<NodeEligibility, Refusal> {
         self.set_eligibility(node, Cordon::VERB, by, |before| match before {
-            // Draining and isolated nodes get no new work either.
+            // Draining and isolated nodes accept no new work either.
             Eligibility::Eligible => Eligibility::Cordoned,
             same => same,
         })
@@ -232,7 +232,7 @@ impl Coordinator {
         Ok(Issued { id, event })
     }
 
-    /// Keeps what a command changed, and records it.
+    /// Stores a command's change of a node, and records its event.
     pub(super) fn carried_out(&mut self, index: NodeIndex, verb: &str, detail: String, by: &str) -> EventNo {
         self.ctx.keep(index);
         self.work.node_changed(&mut self.ctx, index);

@@ -1,4 +1,4 @@
-//! The cycle: one pass through the systems, each stage reading what came before it and writing its own part.
+//! The cycle: a pass through the systems, in which each stage reads the results of earlier ones and writes its own.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl Coordinator {
-    /// The pulse: starts a cycle, unless the snapshot before is still on its way.
+    /// Starts a cycle, unless the previous snapshot is not published yet.
     pub(super) fn pulse(&mut self) {
         let (now, interval) = (self.ctx.clock.now, self.ctx.config.cycle);
         let next = self.pulse.beat(now, interval);
         self.ctx.timers.set(next, Timer::Pulse);
-        // Behind a batch that the store does not take yet a snapshot would show what a crash takes back.
+        // While a batch waits for the store, a snapshot would show state that a crash may revert.
         if self.pulse.publishing || self.ctx.stopping || self.ctx.outbox.is_behind() {
             self.pulse.pace.skipped += 1;
             return;
@@ -50,7 +50,7 @@ impl Coordinator {
             stale_hellos: std::mem::take(&mut self.stale_hellos),
         });
         self.view_now();
-        // What the cycle decided is durable before the snapshot that shows it.
+        // The cycle's decisions are made durable before the snapshot that shows them.
         self.flush();
         let snapshot = Snapshot {
             cluster: self.ctx.term.cluster,
@@ -79,7 +79,8 @@ impl Coordinator {
         self.ctx.outbox.push(Effect::Publish(Arc::new(snapshot)));
     }
 
-    /// Looks at all nodes in one pass, as each look reads them from memory anew: what readers are told of each, and which are hot.
+    /// Evaluates all nodes in a single pass, since every pass reads them from memory again. Returns the details for
+    /// readers, and the hot nodes.
     fn look_over(&mut self) -> (Arc<Vec<NodeDetail>>, Vec<NodeIndex>) {
         let (mut details, mut hot) = (self.details.take(), Vec::new());
         let cluster = self.cluster();
@@ -110,7 +111,7 @@ impl Coordinator {
         }
     }
 
-    /// The snapshot was published: agents hear of its seal.
+    /// Handles a published snapshot: its seal is announced to agents.
     pub(super) fn published(&mut self, published: Published) {
         let Published {
             seal,
@@ -122,8 +123,8 @@ impl Coordinator {
         self.ctx.outbox.push(Effect::Announce(seal));
     }
 
-    /// Has readers see nodes, workloads and instances as they are now, behind the batch that makes that durable. While the store is behind,
-    /// readers see what they saw: a crash must not take back what they were shown.
+    /// Publishes the current nodes, workloads and instances, after the batch that makes them durable. While the store
+    /// is behind, readers keep the previous state: a crash must not revert what they were shown.
     pub(super) fn view_now(&mut self) {
         let work = self.work.show(&mut self.ctx);
         if !self.rows.is_changed(&self.ctx) && !work {
@@ -134,7 +135,7 @@ impl Coordinator {
             self.ctx.view_soon();
             return;
         }
-        // Nodes first: instances are shown with their nodes' names.
+        // Nodes come first, since instances are shown with the names of their nodes.
         if let Some(nodes) = self.rows.changed(&mut self.ctx) {
             self.ctx.outbox.push(Effect::Nodes(nodes));
         }

@@ -1,4 +1,4 @@
-//! What goes into the coordinator's logic.
+//! Inputs of the coordinator's logic.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,64 +10,65 @@ use crate::{
     time::WallTime,
 };
 
-/// One fact from outside.
+/// An external fact.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// What the wall clock reads.
+    /// The current wall clock time.
     WallClock(WallTime),
-    /// A session's first message.
+    /// The first message of a session.
     Opened {
-        /// Its transport.
+        /// The transport.
         conn: ConnId,
-        /// What it says.
+        /// The agent's hello.
         hello: Box<Hello>,
-        /// Where it comes from, and what that proves.
+        /// Remote address and identity proven by the transport.
         origin: Origin,
     },
-    /// What an agent says by a transport. Its hello comes as [`Opened`](Input::Opened): here it proves nothing of where it comes from.
+    /// A message from an agent. A hello arrives as [`Opened`](Input::Opened) instead, since here nothing proves its
+    /// origin.
     FromAgent(ConnId, FromAgent),
-    /// The transport sent something that is no valid message; `detail` names the field.
+    /// An invalid message; `detail` names the field.
     Invalid {
-        /// The transport it came by.
-        conn: ConnId,
-        /// What is wrong.
-        detail: String,
-    },
-    /// Something that came by the transport cannot be read: it is too large, or no message.
-    Unreadable {
-        /// The transport it came by.
+        /// The transport.
         conn: ConnId,
         /// The error.
         detail: String,
     },
-    /// The transport ended.
-    Closed {
-        /// Which.
+    /// Content that cannot be decoded: it is too large, or not a message.
+    Unreadable {
+        /// The transport.
         conn: ConnId,
-        /// Did the other host end it? Otherwise nothing came through for too long, which proves nothing about the host.
+        /// The error.
+        detail: String,
+    },
+    /// A transport ended.
+    Closed {
+        /// The transport.
+        conn: ConnId,
+        /// Whether the remote host ended it. Otherwise it timed out, which proves nothing about the host.
         by_peer: bool,
     },
     /// An operator's command.
     Command {
-        /// Who waits for the answer.
+        /// The request to be answered.
         request: RequestId,
-        /// What is asked.
+        /// The command.
         command: Asked,
-        /// Who asks, for people.
+        /// The caller's name, for people.
         by: Arc<str>,
     },
-    /// The oldest batch that was not confirmed yet is durable. A batch that cannot be made durable ends the process.
+    /// The oldest unconfirmed batch is durable. If a batch cannot be made durable, the process ends.
     Committed,
     /// The newest snapshot was sealed, made durable and published.
     Published(Published),
-    /// The process is to end: agents are told, and nothing that happens to their sessions from now on counts.
+    /// The process shuts down: agents are notified, and later events of their sessions are ignored.
     Shutdown {
-        /// When agents may try again.
+        /// Time after which agents may reconnect.
         retry_after: Duration,
     },
-    /// Entries of the audit were found missing at the start.
+    /// Audit entries were found missing at the start.
     AuditLost {
-        /// What became of them, for people.
+        /// Explanation for people.
         detail: String,
     },
 }

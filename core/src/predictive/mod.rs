@@ -76,17 +76,17 @@ pub struct Foreseen {
 /// Forecasts of every channel of every node.
 #[derive(Debug, Default)]
 pub struct Predictor {
-    /// By place of the node.
+    /// States by place of the node.
     states: Vec<States<{ Channel::COUNT }>>,
-    /// What was forecast in each of the last cycles: one list a cycle, so that a cycle walks over one of them.
+    /// Forecasts of the last cycles: one list per cycle, so that each cycle iterates over a single list.
     made: [Vec<Made<{ Channel::COUNT }>>; HORIZON],
-    /// The list of the cycle that is [`HORIZON`] back.
+    /// Index of the list from [`HORIZON`] cycles ago.
     slot: usize,
     forecasts: Recycled<Forecast>,
 }
 
 impl Predictor {
-    /// Makes room for so many nodes.
+    /// Adjusts the lists to this number of nodes.
     fn resize(&mut self, nodes: usize) {
         if self.states.len() == nodes {
             return;

@@ -1,6 +1,7 @@
-//! Forecasts of series, `N` side by side: damped trend, with an interval that keeps its coverage.
+//! Forecasts of `N` series in parallel: damped trend, with an interval that maintains its coverage.
 //!
-//! Every series by itself follows the same formulas; loops over the series are free of branches, so that compilers make vector instructions of them.
+//! Every series follows the same formulas independently. Loops over series are branch-free, so that compilers can
+//! vectorize them.
 //!
 //! Level and trend: Gardner & McKenzie, "Forecasting trends in time series" (1985), additive damped trend: `lₜ = α·yₜ +
 //! (1−α)(lₜ₋₁ + φ·bₜ₋₁)`, `bₜ = β(lₜ − lₜ₋₁) + (1−β)φ·bₜ₋₁`, `ŷₜ₊ₕ = lₜ + (φ + φ² + … + φʰ)·bₜ`.
@@ -32,12 +33,12 @@ fn damping(steps: f32) -> f32 {
     PHI * (1.0 - PHI.powf(steps)) / (1.0 - PHI)
 }
 
-/// Forecasts that were made, until the values that they forecast are known.
+/// Forecasts, retained until the actual values are known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Made<const N: usize> {
     value: [f32; N],
     half_width: [f32; N],
-    /// The value when the forecast was made: what persistence forecasts.
+    /// The value at the time of the forecast, which is the forecast by persistence.
     naive: [f32; N],
 }
 
@@ -52,7 +53,7 @@ impl<const N: usize> Default for Made<N> {
     }
 }
 
-/// The state of `N` series. Their forecasts are kept apart: a cycle reads and writes one of [`HORIZON`].
+/// State of `N` series. Forecasts are stored separately: a cycle reads and writes one of [`HORIZON`] lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct States<const N: usize> {
     level: [f32; N],
@@ -85,7 +86,7 @@ impl<const N: usize> Default for States<N> {
     }
 }
 
-/// A forecast, and the skill of those before it.
+/// A forecast, and the skill of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlook {
     /// Predicted value [`HORIZON`] cycles ahead.
@@ -102,7 +103,7 @@ pub struct Outlook {
     pub measured: u32,
 }
 
-/// The skill of `N` series, and the forecasts of those that have any.
+/// Skill of `N` series, and the forecasts of those with any.
 pub(super) struct Outlooks<'a, const N: usize> {
     states: &'a States<N>,
     skill: [f32; N],
@@ -112,21 +113,21 @@ pub(super) struct Outlooks<'a, const N: usize> {
     pub(super) skilled: u32,
 }
 
-/// The steps by which `HORIZON` cycles carry the level along the trend.
+/// Returns the number of trend steps by which `HORIZON` cycles change the level.
 fn ahead() -> f32 {
     damping(HORIZON as f32)
 }
 
 impl<const N: usize> States<N> {
-    /// Takes the next value of each series; NaN, where there is none, starts a series anew. `made` is what was forecast [`HORIZON`] cycles
-    /// ago, and becomes what is forecast now.
+    /// Processes the next value of each series; NaN for no value, which restarts the series. `made` holds the forecasts
+    /// from [`HORIZON`] cycles ago, and is overwritten with the current ones.
     pub(super) fn observe(&mut self, made: &mut Made<N>, values: &[f32; N]) {
         let ahead = ahead();
         #[expect(clippy::needless_range_loop, reason = "one index into many arrays")]
         for at in 0..N {
             let value = values[at];
             let (is_gap, seen) = (value.is_nan(), self.seen[at]);
-            // Of the forecast whose value this is.
+            // Evaluation of the forecast for this value.
             let is_measured = seen >= HORIZON as u32;
             let error = (value - made.value[at]).abs();
             let naive = value - made.naive[at];
@@ -134,12 +135,12 @@ impl<const N: usize> States<N> {
             let absolute_error = self.absolute_error[at] * MEMORY + error;
             let hit = if error <= made.half_width[at] { 1.0 } else { 0.0 };
             let step = QUANTILE_STEP * absolute_error / weight;
-            // Upwards when a value fell outside, downwards when inside; in balance when 80% fall inside.
+            // Grows if the value was outside, shrinks if it was inside; in equilibrium if 80% are inside.
             let is_outside = error > self.half_width[at];
             let pull = if is_outside { COVERAGE } else { COVERAGE - 1.0 };
             let followed = (self.half_width[at] + step * pull).max(0.0);
             let half_width = if self.measured[at] == 0 { error } else { followed };
-            // Of the series.
+            // Update of the series.
             let before = self.level[at];
             let level = ALPHA * value + (1.0 - ALPHA) * (before + PHI * self.trend[at]);
             let trend = BETA * (level - before) + (1.0 - BETA) * PHI * self.trend[at];
@@ -173,7 +174,7 @@ impl<const N: usize> States<N> {
         }
     }
 
-    /// Judges the series that have seen a value.
+    /// Evaluates the series with at least one value.
     pub(super) fn outlooks(&self) -> Outlooks<'_, N> {
         let mut skill = [0.0; N];
         for (at, skill) in skill.iter_mut().enumerate() {
@@ -194,7 +195,8 @@ impl<const N: usize> States<N> {
         }
     }
 
-    /// Cycles until the expected value of a series reaches `threshold` from below: 0 when it is there, `None` when it never does.
+    /// Returns the number of cycles until the expected value of a series reaches `threshold` from below: 0 if it has
+    /// reached it, `None` if it never does.
     pub(super) fn cycles_to(&self, at: usize, threshold: f32) -> Option<f32> {
         let missing = threshold - self.level[at];
         if missing <= 0.0 {
@@ -205,14 +207,14 @@ impl<const N: usize> States<N> {
         (self.trend[at] > 0.0 && left > 0.0).then(|| left.ln() / PHI.ln())
     }
 
-    /// The number of series that have seen a value.
+    /// Returns the number of series with at least one value.
     pub(super) fn seen(&self) -> u32 {
         self.seen.iter().map(|&seen| u32::from(seen > 0)).sum()
     }
 }
 
 impl<const N: usize> Outlooks<'_, N> {
-    /// The forecast of a series.
+    /// Returns the forecast of a series.
     pub(super) fn get(&self, at: usize) -> Outlook {
         let states = self.states;
         let value = states.level[at] + ahead() * states.trend[at];

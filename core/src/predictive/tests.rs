@@ -7,7 +7,7 @@ use rand_pcg::Pcg64Mcg;
 use super::*;
 use crate::{telemetry::Matrix, time::WallTime};
 
-/// One series by itself.
+/// A single series.
 #[derive(Clone, Debug, Default)]
 struct Series {
     states: States<1>,
@@ -21,7 +21,7 @@ impl Series {
         self.slot = (self.slot + 1) % HORIZON;
     }
 
-    /// The forecast, and the skill of those before; `None` with too little data to judge.
+    /// Returns the forecast and the skill of earlier ones; `None` with too little data.
     fn outlook(&self) -> Option<Outlook> {
         let outlooks = self.states.outlooks();
         (self.states.seen() > 0 && outlooks.warming == 0).then(|| outlooks.get(0))
@@ -99,7 +99,7 @@ fn the_interval_keeps_its_coverage_whatever_the_noise() {
 #[test]
 fn time_to_threshold_is_when_the_trend_gets_there() {
     let series = feed((0..400).map(|at| 0.5 + 0.001 * at as f32));
-    // At 0.899, 0.051 to go: 51 steps undamped, somewhat more damped.
+    // From 0.899, 0.051 remain: 51 steps undamped, somewhat more with damping.
     let cycles = series.cycles_to(0.95).unwrap();
     assert!((51.0..120.0).contains(&cycles), "{cycles}");
     assert_eq!(series.cycles_to(0.5), Some(0.0));
@@ -177,7 +177,7 @@ proptest! {
         }
     }
 
-    /// Any finite values yield an outlook within range.
+    /// Any finite values produce an outlook within range.
     #[test]
     fn nothing_breaks_an_outlook(values in prop::collection::vec(-1e12f32..1e12, 0..300)) {
         if let Some(outlook) = feed(values).outlook() {

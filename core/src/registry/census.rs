@@ -24,14 +24,14 @@ pub(super) struct Mark {
     liveness: Option<Liveness>,
     is_admitted: bool,
     is_notable: bool,
-    /// Time since which it has been offline because of silence.
+    /// Time since which the node has been offline because of silence.
     silenced: Option<Time>,
-    /// Facts stated by its agent, while it is online.
+    /// Facts that the agent stated, while the node is online.
     facts: Option<Arc<Facts>>,
-    /// Record with its labels, while it is present: neither offline nor departed.
+    /// Record of the node with its labels, while the node is present: neither offline nor departed.
     labelled: Option<Arc<NodeRecord>>,
     has_session: bool,
-    /// Whether its session's transport is not associated with it.
+    /// Whether the session's transport is not associated with the node.
     is_astray: bool,
 }
 
@@ -105,7 +105,7 @@ pub struct Census {
     versions: BTreeMap<String, u32>,
     sessions: usize,
     astray: BTreeSet<NodeIndex>,
-    /// Number of nodes that are present, and they by key and value of their labels.
+    /// Number of present nodes, and the present nodes by key and value of their labels.
     present: usize,
     labels: BTreeMap<String, BTreeMap<String, BTreeSet<NodeIndex>>>,
 }
@@ -163,8 +163,8 @@ impl Census {
         self.labels.get(key)?.get(value)
     }
 
-    /// Present nodes by the values of up to this number of labels that may say where nodes are. Labels with one value, or with a value of its
-    /// own for every node, are left out.
+    /// Present nodes grouped by value, for up to this number of labels that may describe locations. Labels with a
+    /// single value, or with a unique value for every node, are omitted.
     pub fn groups(&self, labels: usize) -> Vec<Vec<&BTreeSet<NodeIndex>>> {
         let telling = self
             .labels

@@ -11,14 +11,14 @@ fn rows(list: &[Arc<Source>], before: Option<&Rows<u16, Source>>) -> Rows<u16, S
     Rows::new(7, list, before, |row| row.0, encode)
 }
 
-/// What is done to a list between two snapshots.
+/// A change of the list between two snapshots.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Changes rows, or adds them where there are none.
+    /// Changes rows, or adds missing ones.
     Put(Vec<u16>),
-    /// Adds rows one beside the other.
+    /// Adds adjacent rows.
     Insert(u16, u16),
-    /// Removes rows one beside the other.
+    /// Removes adjacent rows.
     Remove(u16, u16),
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! The coherence stage: what must hold across the systems.
+//! The coherence stage: checks of invariants across systems.
 
 use std::time::Duration;
 
@@ -11,40 +11,41 @@ use crate::{
     workload::Kind,
 };
 
-/// Largest difference between an agent's wall clock and ours.
+/// Maximum tolerated difference between the wall clocks of an agent and the coordinator.
 const SKEW: Duration = Duration::from_secs(1);
 
-/// How far a stated load may be from the formula's.
+/// Maximum tolerated difference between a stated load and the one computed from telemetry.
 const LOAD_TOLERANCE: f32 = 0.02;
 
-/// Silence beyond 1.5 intervals that the timers' own pace explains.
+/// Tolerance for timer granularity, beyond 1.5 heartbeat intervals of silence.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// Cycles whose seals an agent may not have acknowledged yet.
+/// Number of newest cycles whose seals an agent may not have acknowledged yet.
 const UNACKNOWLEDGED: u64 = 3;
 
-/// Something that must hold of every online node. What is in the node's row is asked before what the row points to.
+/// An invariant of every online node. Conditions on the node's row are evaluated before those on data that the row
+/// points to.
 struct Rule {
     id: &'static str,
     severity: Severity,
     meaning: &'static str,
-    /// Does the node break it?
+    /// Returns whether the node violates the invariant.
     broken: fn(&Seen<'_>, &Looked<'_>) -> bool,
-    /// What is wrong with a node that does; told of the first one.
+    /// Describes the violation; called for the first violating node.
     detail: fn(&Seen<'_>, &Looked<'_>) -> String,
 }
 
-/// An online node that is looked at, and what all rules ask of it.
+/// An online node under evaluation, and the data that all rules use.
 struct Looked<'a> {
     index: NodeIndex,
     node: &'a Node,
     session: &'a Session,
     reading: Reading,
-    /// Some agent has another version than the coordinator, in its major or minor number.
+    /// Whether the major or minor version of any agent differs from the coordinator's.
     versions_differ: bool,
 }
 
-/// What must hold of every online node, looked at in one pass over the nodes.
+/// Invariants of every online node, evaluated in a single pass over the nodes.
 const RULES: [Rule; 7] = [
     Rule {
         id: "registry-mesh-agree",
@@ -134,9 +135,9 @@ const RULES: [Rule; 7] = [
         severity: Severity::Notice,
         meaning: "every online agent has acknowledged a snapshot of the last three cycles and two heartbeats",
         broken: |seen, looked| {
-            // A seal comes with one heartbeat and is acknowledged with the next; only agents that were there for so long
-            // can have done that.
-            // Not even the fewest cycles that it may have missed have passed.
+            // A seal arrives with one heartbeat and is acknowledged with the next: the rule holds only for agents that
+            // were online for that long. The first condition is a cheap check: fewer cycles have passed than an agent
+            // may lag behind.
             if looked.session.acknowledged.1.saturating_add(UNACKNOWLEDGED) >= seen.ctx.clock.cycle {
                 return false;
             }
@@ -156,7 +157,7 @@ const RULES: [Rule; 7] = [
 ];
 
 impl Seen<'_> {
-    /// What must hold across the systems, checked.
+    /// Checks all invariants across systems.
     pub(super) fn checked(&self) -> Report {
         let (on_nodes, sessions, settled) = self.check_nodes();
         let others = [
@@ -174,7 +175,7 @@ impl Seen<'_> {
         Report::new(on_nodes.into_iter().chain(others))
     }
 
-    /// One pass over the nodes for everything that is looked at node by node.
+    /// Checks all per-node invariants in a single pass over the nodes.
     fn check_nodes(&self) -> ([Check; RULES.len()], Check, Check) {
         let mut on_nodes = RULES.map(|rule| Check::new(rule.id, rule.severity, rule.meaning));
         let meaning = "every session belongs to one node and every node has one session at most";
@@ -328,7 +329,7 @@ impl Seen<'_> {
     }
 }
 
-/// `major.minor` of a version.
+/// Returns the `major.minor` part of a version.
 fn series(version: &str) -> Option<(&str, &str)> {
     let mut parts = version.split('.');
     Some((parts.next()?, parts.next()?))

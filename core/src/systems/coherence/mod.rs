@@ -1,4 +1,4 @@
-//! The Coherence Engine: what a snapshot shows of nodes, and what must hold across the systems.
+//! The Coherence Engine: rows of nodes in snapshots, and invariants across systems.
 
 mod checks;
 pub(crate) mod rows;
@@ -7,20 +7,20 @@ use super::{behaviour::Behaviour, guardian::Guardian};
 use crate::{coherence::Report, ctx::Ctx, mesh::Topology, telemetry::Matrix, workload::Table};
 use std::time::Duration;
 
-/// How the last cycles went.
+/// Pace of the last cycles.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
-    /// Cycles skipped since the one before the newest.
+    /// Number of cycles skipped before the newest one.
     pub(crate) skipped: u32,
-    /// How late the newest cycle began.
+    /// Delay of the newest cycle's start.
     pub(crate) lateness: Duration,
-    /// Subscribers when the newest snapshot was published.
+    /// Number of subscribers when the newest snapshot was published.
     pub(crate) subscribers: u32,
-    /// Subscribers that had not got the one before.
+    /// Number of subscribers that had not received the previous snapshot.
     pub(crate) lagging: u32,
 }
 
-/// What is checked.
+/// State that is checked.
 #[derive(Debug)]
 pub(crate) struct Seen<'a> {
     pub(crate) ctx: &'a Ctx,
@@ -30,11 +30,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) behaviour: &'a Behaviour,
     pub(crate) work: &'a Table,
     pub(crate) pace: Pace,
-    /// Hellos of an incarnation or session older than known, since the newest cycle.
+    /// Number of hellos with an outdated incarnation or session since the newest cycle.
     pub(crate) stale_hellos: u32,
 }
 
-/// Checks what must hold across the systems.
+/// Checks all invariants across systems.
 pub(crate) fn check(seen: &Seen<'_>) -> Report {
     seen.checked()
 }

@@ -1,4 +1,4 @@
-//! The rows of nodes: what readers see of them between cycles, and what a cycle's snapshot shows.
+//! Rows of nodes, as readers see them between cycles and in snapshots.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,38 +10,38 @@ use crate::{
     time::WallClock,
 };
 
-/// The rows as they were made last, and what changed since.
+/// The current rows, and the changes since they were published.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    /// By place; `None` for an empty one.
+    /// Rows by place of the node; `None` for an empty place.
     rows: Vec<Option<Arc<NodeRow>>>,
-    /// Nodes whose row says when they were heard last: by the wall clock, which may be set.
+    /// Nodes whose row contains the time of the last heartbeat, which depends on the adjustable wall clock.
     dated: BTreeSet<NodeIndex>,
-    /// The rows differ from those that readers see.
+    /// Whether rows differ from the published ones.
     changed: bool,
     list: List,
 }
 
 type Listed = Arc<Vec<Arc<NodeRow>>>;
 
-/// All rows by id. A row that changes is changed in the list before the newest one, once nobody reads that any more: a list of a large cluster costs
-/// more to be copied than all else that is done to rows.
+/// All rows by id, in two alternating lists. Changes are applied to the older list once it has no readers: in a large
+/// cluster, copying the list would cost more than all other work on rows.
 #[derive(Debug, Default)]
 struct List {
     newest: Listed,
-    /// Nodes whose rows may differ from those of the newest list.
+    /// Nodes whose rows may differ from those in the newest list.
     differ: Vec<NodeIndex>,
     before: Listed,
-    /// Nodes whose rows may differ between the two.
+    /// Nodes whose rows may differ between the two lists.
     differed: Vec<NodeIndex>,
-    /// By place of the node: where it is in a list.
+    /// Position in the list, by place of the node.
     positions: Vec<u32>,
-    /// For which members of the registry that holds.
+    /// Version of the registry's members for which the positions are valid.
     members: u64,
 }
 
 impl List {
-    /// Makes the list anew: nodes came, or were forgotten.
+    /// Rebuilds the list after nodes were added or forgotten.
     fn rebuild(&mut self, registry: &Registry, rows: &[Option<Arc<NodeRow>>]) {
         let mut list = Vec::with_capacity(registry.len());
         self.positions.clear();
@@ -57,7 +57,7 @@ impl List {
         self.members = registry.members();
     }
 
-    /// Changes the rows that differ.
+    /// Applies the changed rows.
     fn update(&mut self, rows: &[Option<Arc<NodeRow>>]) {
         let differ = std::mem::take(&mut self.differ);
         if differ.is_empty() {
@@ -80,7 +80,7 @@ impl List {
 }
 
 impl Rows {
-    /// Removes the row of a node that is forgotten.
+    /// Removes the row of a forgotten node.
     pub(crate) fn forget(&mut self, index: NodeIndex) {
         if let Some(row) = self.rows.get_mut(index.get()) {
             *row = None;
@@ -89,13 +89,13 @@ impl Rows {
         self.changed = true;
     }
 
-    /// The number of places.
+    /// Returns the number of places.
     #[cfg(test)]
     pub(crate) fn places(&self) -> usize {
         self.rows.len()
     }
 
-    /// Makes the row of a node anew, if it differs from the one that was made last.
+    /// Builds the row of a node again if it differs from the current one.
     fn make(&mut self, registry: &mut Registry, index: NodeIndex, wall: WallClock) {
         let Some(node) = registry.get(index) else { return };
         if self.rows.len() <= index.get() {
@@ -120,7 +120,7 @@ impl Rows {
         registry.was_shown(index, state.load_percent);
     }
 
-    /// The list of all rows.
+    /// Returns the list of all rows.
     fn listed(&mut self, registry: &mut Registry, wall: WallClock) -> Listed {
         if self.list.members == registry.members() {
             self.list.update(&self.rows);
@@ -135,13 +135,13 @@ impl Rows {
         Arc::clone(&self.list.newest)
     }
 
-    /// True when readers are to see something else than they do.
+    /// Returns whether rows differ from the published ones.
     pub(crate) fn is_changed(&self, ctx: &Ctx) -> bool {
         self.changed || ctx.outbox.is_touched()
     }
 
-    /// All rows of a cycle, sorted by id. One that did not change is the same allocation as before, and so is the list. Only those are looked at
-    /// that may have changed.
+    /// Returns all rows for a cycle, sorted by id. Unchanged rows are shared with the previous cycle, and so is an
+    /// unchanged list. Only rows that may have changed are evaluated.
     pub(crate) fn all(&mut self, ctx: &mut Ctx) -> Listed {
         self.rows.resize(ctx.registry.places().len(), None);
         ctx.outbox.take_touched();
@@ -155,7 +155,8 @@ impl Rows {
         self.listed(&mut ctx.registry, wall)
     }
 
-    /// The nodes, if something was concluded of one; only the rows of such nodes are made anew. Costs a pointer a node.
+    /// Returns the nodes if conclusions about any changed; only the rows of such nodes are built again. Costs a pointer
+    /// per node.
     pub(crate) fn changed(&mut self, ctx: &mut Ctx) -> Option<Arc<Nodes>> {
         let event = ctx.outbox.last_event();
         let wall = ctx.clock.wall;
@@ -170,7 +171,7 @@ impl Rows {
         Some(Arc::new(Nodes { rows, event }))
     }
 
-    /// Checks that no row differs of which nobody said so, and that the list is that of the rows.
+    /// Checks that every changed row was marked, and that the list matches the rows.
     #[cfg(test)]
     pub(crate) fn recount(&self, ctx: &Ctx) {
         for (index, node) in ctx.registry.iter() {
@@ -194,7 +195,7 @@ impl Rows {
 fn row_state(node: &Node, shown: Option<&NodeRow>, wall: WallClock) -> RowState {
     let online = node.liveness == Liveness::Online;
     let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
-    // Published anew only when it moved by a whole hundredth, so that a load on the edge between two does not flicker.
+    // Updated only after a change of at least one hundredth, so that a load between two values does not flicker.
     let load_percent = match shown.map(|row| row.state.load_percent) {
         Some(old) if online && (load - old as f32).abs() < 1.0 => old,
         _ if online => load.round() as u32,
