@@ -42,9 +42,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// Measures WyneOS against its goals.
+/// Benchmarks WyneOS against its performance goals.
 ///
-/// Use the release build: the servers that are measured are the ones beside this program.
+/// Use the release build: the measured servers are the binaries in the directory of this program.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -56,10 +56,10 @@ struct Cli {
 
 #[derive(Args, Clone, Copy)]
 struct Common {
-    /// How results are printed.
+    /// Output format.
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     output: Output,
-    /// Seconds that one measurement takes, after its warm-up; 1 to 3600.
+    /// Duration of each measurement after its warm-up, in seconds; 1 to 3600.
     #[arg(long, global = true, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 }
@@ -75,86 +75,86 @@ struct Ingest {
     /// Loads, as AGENTSxHZ.
     #[arg(long, value_delimiter = ',', default_value = "200x200,2000x5,10000x1")]
     rates: Vec<ingest::Rate>,
-    /// Measurements of each load, the two servers in turn; the row has the median.
+    /// Number of measurements of each load, alternating between the two servers; the median is reported.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
     repeat: u32,
-    /// With mutual TLS, on both servers.
+    /// Use mutual TLS on both servers.
     #[arg(long)]
     tls: bool,
 }
 
 #[derive(Args)]
 struct Place {
-    /// Sizes of the cluster; five instances a node.
+    /// Cluster sizes in nodes, with five instances per node.
     #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_parser = clap::value_parser!(u64).range(20..=100_000))]
     nodes: Vec<u64>,
 }
 
 #[derive(Args)]
 struct Heal {
-    /// Agents, and instances.
+    /// Number of agents, and of instances.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=50))]
     agents: u64,
-    /// Deaths of each kind; healing has a budget of 10 in 5 minutes.
+    /// Number of failures of each kind; healing has a budget of 10 in 5 minutes.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
     deaths: u64,
 }
 
 #[derive(Args)]
 struct Proxied {
-    /// Agents.
+    /// Number of agents.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(5..=50))]
     agents: u64,
     /// Values of `stop.delay`, in milliseconds.
     #[arg(long, value_delimiter = ',', default_value = "0,100,1000", value_parser = clap::value_parser!(u64).range(0..=60_000))]
     delays: Vec<u64>,
-    /// Requests with each value, at least.
+    /// Minimum number of requests for each value.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     requests: u64,
-    /// Machines that lose their power, one after the other; healing has a budget of 10 in 5 minutes.
+    /// Number of machines that lose power, one after another; healing has a budget of 10 in 5 minutes.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=10))]
     deaths: u64,
 }
 
 #[derive(Args)]
 struct Reconnect {
-    /// Agents, each with a connection and a certificate of its own.
+    /// Number of agents, each with its own connection and certificate.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=19_000))]
     agents: u64,
 }
 
 #[derive(Args)]
 struct Join {
-    /// Agents that join, one after the other.
+    /// Number of agents that join, one after another.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     agents: u64,
 }
 
 #[derive(Args)]
 struct Fanout {
-    /// Agents.
+    /// Number of agents.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=17_000))]
     agents: u64,
-    /// Heartbeats a second of each agent.
+    /// Heartbeats per second of each agent.
     #[arg(long, default_value_t = 1.0, value_parser = hertz)]
     hz: f64,
     /// Numbers of subscribers.
     #[arg(long, value_delimiter = ',', default_value = "0,1,100,1000", value_parser = clap::value_parser!(u64).range(0..=10_000))]
     subscribers: Vec<u64>,
-    /// Hundredths of the subscribers that stop reading.
+    /// Percentage of subscribers that stop reading.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=99))]
     stalled: u64,
 }
 
 #[derive(Args)]
 struct Stalled {
-    /// Agents.
+    /// Number of agents.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=17_000))]
     agents: u64,
-    /// Subscribers, none of which reads.
+    /// Number of subscribers, none of which reads.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     subscribers: u64,
-    /// Subscribers that begin in the same cycle, and so hold the same state.
+    /// Number of subscribers that start in the same cycle, and so hold the same state.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     together: u64,
 }
@@ -167,130 +167,132 @@ fn hertz(text: &str) -> Result<f64, String> {
 
 #[derive(Args)]
 struct Cycle {
-    /// Sizes of the cluster.
+    /// Cluster sizes in nodes.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000", value_parser = clap::value_parser!(u64).range(1..=200_000))]
     nodes: Vec<u64>,
 }
 
 #[derive(Args)]
 struct Agent {
-    /// Agents; each probes all others, or 10 of them in a larger cluster.
+    /// Number of agents; each probes all others, or 10 of them in a larger cluster.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     agents: u64,
 }
 
 #[derive(Args)]
 struct Why {
-    /// Events that there are before it is asked.
+    /// Number of events in the history.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     events: u64,
 }
 
 #[derive(Args)]
 struct Recover {
-    /// Nodes, with an instance each.
+    /// Number of nodes, each with one instance.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(20..=10_000))]
     nodes: u64,
-    /// How many of them die.
+    /// Number of nodes that fail at once.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     deaths: u64,
-    /// How often.
+    /// Number of repetitions, each with another seed.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
 }
 
 #[derive(Args)]
 struct Simulate {
-    /// Sizes of the cluster.
+    /// Cluster sizes in nodes.
     #[arg(long, value_delimiter = ',', default_value = "20,100,1000,10000", value_parser = clap::value_parser!(u64).range(3..=20_000))]
     nodes: Vec<u64>,
-    /// Nodes that die in each size, a hundredth of a cluster at once.
+    /// Number of failed nodes for each cluster size; one hundredth of a cluster fails at once.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     deaths: u64,
-    /// What they die of.
+    /// The injected fault.
     #[arg(long, value_enum, default_value = "crash")]
     death: detection::Death,
 }
 
 #[derive(Args)]
 struct Ambiguity {
-    /// Seeds of each of the four cases.
+    /// Number of seeds for each of the four cases.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
 }
 
 #[derive(Args)]
 struct RealDeath {
-    /// Agents, each in a network namespace of its own.
+    /// Number of agents, each in its own network namespace.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=60))]
     agents: u64,
-    /// Deaths, one after the other.
+    /// Number of failures, one after another.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     deaths: u64,
-    /// What they die of: `crash` pulls the cable.
+    /// The injected fault; `crash` disconnects the network cable.
     #[arg(long, value_enum, default_value = "crash")]
     death: detection::Death,
 }
 
 #[derive(Args)]
 struct FalseVerdicts {
-    /// Node-hours to simulate.
+    /// Number of node-hours to simulate.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     node_hours: u64,
-    /// The first seed; runs with other seeds add up.
+    /// The first seed; results of runs with different seeds can be added.
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// The cost of a heartbeat and of a connected agent, against a null gRPC server.
+    /// Measure the cost of a heartbeat and of a connected agent, relative to a null gRPC server.
     Ingest(Ingest),
-    /// The cost of subscribers, against a null gRPC server, and what agents notice of them.
+    /// Measure the cost of subscribers, relative to a null gRPC server, and their effect on agents.
     Fanout(Fanout),
-    /// The memory of subscribers of the full state that do not read.
+    /// Measure the memory of subscribers of the full state that do not read.
     Stalled(Stalled),
-    /// The cost of a cycle, in process and without a network.
+    /// Measure the cost of a cycle, in process and without a network.
     Cycle(Cycle),
-    /// What an agent takes of its host at default settings.
+    /// Measure the resource use of an agent with default settings.
     Agent(Agent),
-    /// How soon deaths are found in the simulator, beside false verdicts, and how fast it is; one core.
+    /// Measure failure detection time and false verdicts in the simulator, and the simulator's speed; one core.
     Simulate(Simulate),
-    /// Nodes declared offline that were there, while a third of them stands still for up to a second again and again and one
-    /// packet of a hundred is lost; all CPUs.
+    /// Count nodes declared offline by mistake while a third of the nodes stalls repeatedly for up to a second and 1%
+    /// of packets is lost; all CPUs.
     FalseVerdicts(FalseVerdicts),
-    /// How soon real deaths are found among real agents in network namespaces; wants root, iproute2 and nftables.
+    /// Measure the detection time of failures of real agents in network namespaces; requires root, iproute2 and
+    /// nftables.
     Death(RealDeath),
-    /// Whether zones that died are told from a coordinator that is cut off from them; all CPUs.
+    /// Measure how reliably failed zones are distinguished from a coordinator that is partitioned from them; all CPUs.
     Ambiguity(Ambiguity),
-    /// How long `wynectl why` takes behind a long history.
+    /// Measure the duration of `wynectl why` with a long history.
     Why(Why),
-    /// How soon the work of many machines that die at once runs elsewhere, in the simulator.
+    /// Measure how soon the work of many nodes that fail at once runs elsewhere, in the simulator.
     Recover(Recover),
-    /// How long it takes to place instances on empty nodes, in process.
+    /// Measure the placement of instances on empty nodes, in process.
     Place(Place),
-    /// What the engine takes to declare work, to change it and to ask what if, in process.
+    /// Measure the engine's cost of declaring work, changing it and evaluating `whatif`, in process.
     Work(Place),
-    /// How soon work of a machine that died, and a process that ended, runs again among real agents in network namespaces; wants root,
-    /// iproute2 and nftables.
+    /// Measure how soon the work of a failed machine, and a process that ended, runs again, with real agents in network
+    /// namespaces; requires root, iproute2 and nftables.
     Heal(Heal),
-    /// Requests that fail behind a proxy with its retries off, while its service is changed and while machines lose their power; wants root,
-    /// iproute2, nftables, haproxy and gunicorn.
+    /// Count failed requests behind a proxy without retries while the service is changed and while machines lose power;
+    /// requires root, iproute2, nftables, haproxy and gunicorn.
     Proxied(Proxied),
-    /// How soon all agents are back, with mutual TLS, after the coordinator was killed and started again.
+    /// Measure how soon all agents are connected again, with mutual TLS, after the coordinator was killed and
+    /// restarted.
     Reconnect(Reconnect),
-    /// How long joining takes, from the command until the node is online; and from nothing to three nodes.
+    /// Measure how long it takes to join a node until it is online, and to create a cluster of three nodes.
     Join(Join),
-    /// All of these but the last nine and `stalled`, with their defaults.
+    /// Run `cycle`, `ingest`, `fanout`, `agent` and `simulate` with their defaults.
     All,
-    /// Serves agents and drops what they say.
+    /// Accept sessions of agents and discard their messages.
     #[command(hide = true)]
     NullServer {
-        /// The folder of the CA; without it there is no TLS.
+        /// Directory of the CA; without it, TLS is disabled.
         #[arg(long)]
         ca: Option<PathBuf>,
     },
-    /// Streams what was recorded in a file, an answer every so many seconds.
+    /// Stream the answers recorded in a file, one every `every` seconds.
     #[command(hide = true)]
     NullSubscriptions { file: PathBuf, every: f64 },
 }

@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-/// How results are printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// A line a figure, a column a measurement.
+    /// A table with one line per figure and one column per measurement.
     Table,
-    /// An array of rows.
+    /// A JSON array of rows.
     Json,
 }
 

@@ -143,14 +143,14 @@ impl Serialize for Span {
     }
 }
 
-/// How log lines look.
+/// Log format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -243,7 +243,7 @@ macro_rules! config {
             }
         }
 
-        /// What a file, the environment or flags say; each may leave out anything.
+        /// Values set by a file, the environment or flags; each is optional.
         #[derive(::clap::Args, Clone, Debug, Default, ::serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Overrides {

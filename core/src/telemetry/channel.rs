@@ -41,12 +41,12 @@ macro_rules! channels {
                 match self { $(Channel::$variant => $name,)+ }
             }
 
-            /// The unit of its values.
+            /// Unit of the channel's values.
             pub const fn unit(self) -> Unit {
                 match self { $(Channel::$variant => Unit::$unit,)+ }
             }
 
-            /// The value from which it is a problem, in the channel's unit.
+            /// Value from which the channel indicates a problem, in the channel's unit; `None` if there is none.
             pub const fn threshold(self) -> Option<f32> {
                 match self { $(Channel::$variant => $threshold,)+ }
             }
@@ -60,7 +60,7 @@ macro_rules! channels {
 }
 
 channels! {
-    /// CPU time in use, over all CPUs, since the last reading.
+    /// CPU time used since the last reading, as a share of all CPUs.
     CpuUsed = "cpu.used", Ratio, None;
     /// One-minute load average per CPU.
     LoadPerCore = "load.per_core", Ratio, None;
@@ -74,19 +74,19 @@ channels! {
     DiskRead = "disk.read", BytesPerSecond, None;
     /// Bytes written to block devices.
     DiskWrite = "disk.write", BytesPerSecond, None;
-    /// Bytes received on all interfaces but loopback.
+    /// Bytes received on all interfaces except loopback.
     NetworkIn = "network.in", BytesPerSecond, None;
-    /// Bytes sent on all interfaces but loopback.
+    /// Bytes sent on all interfaces except loopback.
     NetworkOut = "network.out", BytesPerSecond, None;
     /// Open file descriptions on the host.
     FilesOpen = "files.open", Count, None;
     /// Processes on the host.
     Processes = "processes", Count, None;
-    /// Share of the last 10 s in which some task waited for CPU (PSI).
+    /// Share of the last 10 s in which at least one task waited for CPU (PSI).
     PressureCpu = "pressure.cpu", Ratio, None;
-    /// Share of the last 10 s in which some task waited for memory (PSI).
+    /// Share of the last 10 s in which at least one task waited for memory (PSI).
     PressureMemory = "pressure.memory", Ratio, None;
-    /// Share of the last 10 s in which some task waited for I/O (PSI).
+    /// Share of the last 10 s in which at least one task waited for I/O (PSI).
     PressureIo = "pressure.io", Ratio, None;
 }
 
