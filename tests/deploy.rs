@@ -1,6 +1,6 @@
 //! The install script, run into a directory with stand-ins for the binaries, and the systemd units.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -15,7 +15,7 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
 }
 
-/// A directory of binaries and one to install under.
+/// A directory of binaries, and a root to install under.
 struct Host {
     dir: TempDir,
     deploy: PathBuf,
@@ -31,7 +31,7 @@ impl Host {
         host
     }
 
-    /// A host whose script is in a copy of deploy/, to be changed.
+    /// A host whose script is in a copy of deploy/, which can be modified.
     fn with_own_examples() -> Host {
         let mut host = Host::new();
         let copy = host.dir.path().join("deploy");
@@ -73,7 +73,7 @@ impl Host {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The message of a run that must fail with this status.
+    /// Runs the script, which must fail with this status; returns the message.
     fn refused(&self, arguments: &[&str], status: i32) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
@@ -92,7 +92,7 @@ impl Host {
         fs::read_to_string(self.at(path)).unwrap()
     }
 
-    /// Every file under the root with its mode, sorted.
+    /// Returns every file under the root with its mode, sorted.
     fn files(&self) -> Vec<(String, u32)> {
         let mut files = Vec::new();
         list(&self.root(), &self.root(), &mut files);
@@ -216,7 +216,7 @@ fn uninstall_keeps_configuration_and_state() {
 fn purge_removes_configuration_and_state_of_its_role_only() {
     let host = Host::new();
     host.must(&["install"]);
-    // As systemd keeps the state of a unit with a dynamic user.
+    // The layout in which systemd keeps the state of a unit with a dynamic user.
     fs::create_dir_all(host.at("var/lib/private/wyneos-agent")).unwrap();
     fs::write(host.at("var/lib/private/wyneos-agent/id"), "id").unwrap();
     std::os::unix::fs::symlink("private/wyneos-agent", host.at("var/lib/wyneos-agent")).unwrap();
@@ -266,7 +266,7 @@ fn a_target_that_cannot_be_written_is_named() {
     assert!(message.contains("usr/bin"), "{message}");
 }
 
-/// The settings that the rest of the system relies on.
+/// Settings that other components rely on.
 #[test]
 fn units_state_what_is_relied_on() {
     for role in ROLES {
@@ -283,7 +283,7 @@ fn units_state_what_is_relied_on() {
             assert!(has(line), "{role}: {line}");
         }
         let own = match role {
-            // Work outlives the agent, and finds the host as it is.
+            // Work outlives the agent, and sees the host unchanged.
             "agent" => ["KillMode=process", "Delegate=yes"],
             _ => ["NoNewPrivileges=yes", "ProtectSystem=strict"],
         };
@@ -314,7 +314,7 @@ fn systemd_accepts_the_units() {
     for role in ROLES {
         let name = format!("wyneos-{role}.service");
         let unit = fs::read_to_string(deploy().join("systemd").join(&name)).unwrap();
-        // The program it starts has to exist to be accepted.
+        // The program must exist for the unit to be accepted.
         let unit = unit.replace(&format!("/usr/bin/wyneos-{role}"), "/bin/sh");
         fs::write(dir.path().join(&name), unit).unwrap();
         let verify = Command::new("systemd-analyze")
@@ -323,7 +323,7 @@ fn systemd_accepts_the_units() {
             .output()
             .unwrap();
         let complaints = String::from_utf8_lossy(&verify.stderr);
-        // An unknown setting is a complaint, not a failure.
+        // An unknown setting causes a complaint, not a failure.
         assert!(verify.status.success() && !complaints.contains(&name), "{complaints}");
     }
 }

@@ -1,8 +1,8 @@
-//! Fuzzing without instrumentation, so that it runs wherever the tests do: inputs are altered at random, and those that lead to an
-//! outcome which was not seen before are altered further.
+//! Fuzzing without instrumentation, so that it runs wherever the tests do. Inputs are mutated at random; those with an
+//! outcome that has not been observed before are mutated further.
 //!
-//! Each target runs for `WYNEOS_FUZZ_SECONDS` (1 by default, so that a run of all tests stays short); the longer command is
-//! `WYNEOS_FUZZ_SECONDS=600 cargo test --release fuzz`. `WYNEOS_FUZZ_SEED` repeats a run.
+//! Each target runs for `WYNEOS_FUZZ_SECONDS` (1 by default, which keeps a run of all tests short). For a longer run,
+//! use `WYNEOS_FUZZ_SECONDS=600 cargo test --release fuzz`. `WYNEOS_FUZZ_SEED` repeats a run.
 
 use std::{
     collections::BTreeSet,
@@ -15,19 +15,19 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, TryRng as _, rngs::SysRng};
 use rand_pcg::Pcg64Mcg;
 
-/// How long one input may take: a reader that takes longer can be made to stand still.
+/// Maximum time for one input: a reader that takes longer could be used to stall a server.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bytes of an input at most.
+/// Maximum length of an input, in bytes.
 const LENGTH: usize = 64 * 1024;
 
-/// Inputs that are altered further at most.
+/// Maximum number of inputs retained for further mutation.
 const CORPUS: usize = 4_096;
 
-/// Alterations of one input at most.
+/// Maximum number of mutations of one input.
 const ALTERATIONS: u32 = 6;
 
-/// Numbers at which readers go wrong.
+/// Boundary values that often break readers.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'[', b'\n'];
 
 fn from_env(name: &str) -> Option<u64> {
@@ -59,11 +59,11 @@ fn alter(rng: &mut Pcg64Mcg, input: &mut Vec<u8>, other: &[u8]) {
     input.truncate(LENGTH);
 }
 
-/// Gives `target` inputs made of `seeds`, for as long as the environment says. What `target` returns is the outcome: inputs with a new
-/// one are kept.
+/// Passes inputs derived from `seeds` to `target` for the configured time. The return value of `target` is the outcome:
+/// inputs with a new outcome are retained.
 ///
 /// # Panics
-/// When `target` does, or takes too long; it says by what input.
+/// Panics if `target` does or takes too long, and reports the input.
 #[allow(clippy::panic)]
 pub fn run<T: std::fmt::Debug>(name: &str, seeds: &[Vec<u8>], target: impl Fn(&[u8]) -> T) {
     let seconds = from_env("WYNEOS_FUZZ_SECONDS").unwrap_or(1);

@@ -1,4 +1,5 @@
-//! Everything that reads bytes from the wire or from a file. Configurations are read where they are defined: `coordinator/`, `agent/`.
+//! Fuzz targets for everything that reads bytes from the wire or from a file. Configurations are fuzzed where they are
+//! defined: `coordinator/`, `agent/`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -401,7 +402,7 @@ fn fuzz_declarations() {
     run("declarations", &[spec.encode_to_vec()], |bytes| {
         let spec = v1::WorkloadSpec::decode(bytes).map_err(|error| error.to_string())?;
         let spec = convert::spec_in(spec).map_err(|error| error.field)?;
-        // What was accepted is accepted again as the same.
+        // An accepted declaration is accepted again, unchanged.
         assert_eq!(
             convert::spec_in(convert::spec_out(&spec, convert::Values::Shown)).as_ref(),
             Ok(&spec)

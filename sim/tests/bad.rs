@@ -1,4 +1,4 @@
-//! Scenario files that are wrong: the line and the reason.
+//! Invalid scenario files: the error names the line and the reason.
 
 use wyneos_sim::Scenario;
 

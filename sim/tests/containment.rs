@@ -1,11 +1,13 @@
-//! Machines whose kernels do not contain what runs on them: where singletons go, and that the check of two can fail.
+//! Machines whose kernels do not contain processes: where singletons are placed, and whether the check for two copies
+//! can fail.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used)]
 
 use wyneos_sim::{Report, Scenario, run};
 
-/// A singleton that nothing tells from other processes begins on node-1, whose agent and supervisors are killed and stay away.
+/// A singleton whose processes cannot be identified starts on node-1; then the agent and the supervisors of node-1 are
+/// killed permanently.
 fn killed(cluster: &str, seed: u64) -> Report {
     let text = format!(
         "name = \"x\"\nduration = \"150s\"\n[cluster]\nnodes = 3\n{cluster}\n\
@@ -18,7 +20,7 @@ fn killed(cluster: &str, seed: u64) -> Report {
     run(&scenario, seed, |_| true)
 }
 
-/// The nodes on which programs were started, in order.
+/// Returns the nodes on which programs were started, in order.
 fn starts(report: &Report) -> Vec<&str> {
     let programs = report.programs.iter().filter(|program| program.started);
     programs.map(|program| &*program.node).collect()
@@ -57,7 +59,7 @@ fn a_machine_that_claims_to_contain_and_does_not_runs_a_second_one() {
 
 #[test]
 fn a_stopped_supervisor_is_ended_by_its_kernel_before_the_lease_is_over() {
-    // However long it stands still, and from whenever: ended a second before, or gone on.
+    // Pauses of any length and phase: the program either ended a second before the lease, or continued.
     for (seed, tenths) in (1..).zip((200..1_000).step_by(37)) {
         let text = format!(
             "name = \"x\"\nduration = \"250s\"\n[cluster]\nnodes = 3\nclock_drift = 0.03\n\

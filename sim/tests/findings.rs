@@ -1,9 +1,10 @@
-//! Cuts and losses that nobody picked: what is found is exactly what is broken, is told within 12 s, and is over within 12 s of the repair.
+//! Generated cuts and losses: the findings match the faults exactly, open within 12 s, and close within 12 s of the
+//! repair.
 //!
-//! `PROPTEST_CASES` and `PROPTEST_RNG_SEED` try more of them, and others. At most one case of a hundred may be wrong, and each that is gets printed as a
-//! scenario.
+//! `PROPTEST_CASES` and `PROPTEST_RNG_SEED` select more and other cases. At most one case in a hundred may fail; each
+//! one that does is printed as a scenario.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
@@ -21,23 +22,24 @@ use proptest::{
 use wyneos_core::mesh::ALL_PAIRS;
 use wyneos_sim::{Scenario, run};
 
-/// Cases that are tried where nothing else is asked for, and the seed that they are drawn by.
+/// Default number of cases, and the default seed.
 const CASES: usize = 100;
 const SEED: u64 = 18;
 
-/// Seconds: a fault begins within a second of this, lasts so long, and may take as long as that to be told, and to be over.
+/// Seconds: a fault begins within a second after `BEGINS` and lasts for `LASTS`; findings may take `WITHIN` to open and
+/// to close.
 const BEGINS: f64 = 20.0;
 const LASTS: f64 = 40.0;
 const WITHIN: f64 = 12.0;
 
-/// Loss of single links is told later, where it is small: each link is probed once a second.
+/// Small losses of single links are reported later, since each link is probed once per second.
 const WITHIN_LOSS: f64 = 20.0;
 
 #[derive(Clone, Debug)]
 enum Shape {
-    /// Nothing is broken.
+    /// No fault.
     Quiet,
-    /// These nodes are cut off from all others, one by one.
+    /// These nodes are cut off from all others, each by itself.
     Isolated(Vec<usize>),
     /// All zones are cut off from one another.
     ZonesApart,
@@ -45,13 +47,13 @@ enum Shape {
     ZoneCut(usize),
     /// Two zones are cut off from one another.
     Bridged(usize, usize),
-    /// Links that share no node.
+    /// Links without a common node are cut.
     Links(Vec<(usize, usize)>),
     /// A node is cut off from some others.
     NodeGroup(usize, usize),
-    /// What one zone sends to the other does not arrive.
+    /// Packets from one zone to the other are lost.
     OneWay(usize, usize),
-    /// What a node sends to others does not arrive, or what others send to it.
+    /// Packets from a node to the others are lost, or those from the others to it.
     NodeOneWay(usize, bool),
     /// A share of packets is lost.
     LossLink(usize, usize, f64),
@@ -71,7 +73,7 @@ struct Case {
 type Side = BTreeSet<usize>;
 type Told = (String, Side, Side);
 
-/// Sides of which it does not matter which is which, as one of the two.
+/// Builds an expected finding. Sides without a direction are put in a fixed order.
 fn told(kind: &str, near: Side, far: Side) -> Told {
     let (near, far) = match kind != "one-way" && far < near {
         true => (far, near),
@@ -87,7 +89,7 @@ impl Case {
             .collect()
     }
 
-    /// Pairs that are cut both ways or one way: whether packets from one to the other are dropped.
+    /// Returns whether packets from `one` to `other` are dropped.
     fn drops(&self, one: usize, other: usize) -> bool {
         let zones = (one % self.zones, other % self.zones);
         let both = |a: usize, b: usize, pair: (usize, usize)| (a, b) == pair || (b, a) == pair;
@@ -113,7 +115,7 @@ impl Case {
         }
     }
 
-    /// What is to be found, by who reaches whom.
+    /// Returns the expected findings, derived from reachability.
     fn right(&self) -> BTreeSet<Told> {
         let one = |node: usize| Side::from([node]);
         match &self.shape {
@@ -163,7 +165,7 @@ impl Case {
         right
     }
 
-    /// With its direction, where it has one.
+    /// Builds an expected finding, with its direction if it has one.
     fn direct(&self, kind: &str, near: Side, far: Side) -> Told {
         let from = match &self.shape {
             Shape::OneWay(a, _) => self.zone(*a),
@@ -261,7 +263,7 @@ impl Case {
         }
     }
 
-    /// Runs it; says what is wrong.
+    /// Runs the case and returns the differences.
     fn check(&self) -> Result<(), String> {
         let scenario: Scenario = self.scenario().parse().unwrap();
         let report = run(&scenario, self.seed, |_| true);
@@ -290,7 +292,7 @@ impl Case {
                 }
             }
         }
-        // In larger clusters a link may be one that nobody probes.
+        // In larger clusters, a single link may be one that is not probed.
         let is_single = matches!(self.shape, Shape::Links(_) | Shape::LossLink(..) | Shape::NodeGroup(..));
         let right = if self.nodes > ALL_PAIRS && is_single {
             early.clone()
@@ -345,7 +347,8 @@ fn shape(nodes: usize, zones: usize) -> BoxedStrategy<Shape> {
             .boxed(),
     ];
     if nodes > 4 {
-        // A group of which every node has an observed link with the node, where few links are probed.
+        // The size of a group such that, with few probed links, every node of it still has an observed link to the
+        // node.
         let most = if nodes > ALL_PAIRS { 1 } else { nodes - 2 };
         shapes.push(
             (node, 1..=most)

@@ -1,11 +1,11 @@
-//! Nodes that are forgotten among faults are really forgotten, and no sooner than their leases allow.
+//! Forgetting of nodes among faults: nodes are forgotten completely, and not before their leases expire.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used)]
 
 use wyneos_sim::{Report, Scenario, run};
 
-/// When a node became known: transitions of one that was not known before.
+/// Returns the times at which a node became known: its transitions from unknown.
 fn became_known(report: &Report, node: &str) -> Vec<f64> {
     let new = report.transitions.iter();
     let new = new.filter(|one| one.node == node && one.from.is_none());
@@ -23,12 +23,12 @@ fn who_was_forgotten_comes_back_as_one_that_is_not_known() {
         assert_eq!(known.len(), 2, "{node}: {known:?}");
         assert!(known[0] < 10.0 && known[1] > 200.0, "{node}: {known:?}");
     }
-    // These were there all the time, and were met again when the coordinator was started again.
+    // These nodes were present throughout, and were recognised when the coordinator restarted.
     for node in ["node-4", "node-5"] {
         let known = became_known(&report, node);
         assert!(known.iter().all(|at| *at < 130.0), "{node}: {known:?}");
     }
-    // One copy at a time, and the second one only once the lease of the first is over.
+    // One copy at a time; the second one starts only after the lease of the first.
     let leader: Vec<_> = report
         .programs
         .iter()

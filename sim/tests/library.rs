@@ -1,6 +1,6 @@
-//! The scenarios that ship, each with several seeds, and each seed twice.
+//! The scenarios in the library, each with several seeds, and each seed twice.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use wyneos_core::{agent::Agent, coordinator::Coordinator, mesh::FindingKind, node::Liveness};
 use wyneos_sim::{Pin, Scenario, run, run_pinned, scenario::Kind};
 
-/// What was seen in some runs.
+/// Observations of all runs.
 #[derive(Default)]
 struct Seen {
     failures: Vec<String>,
@@ -23,12 +23,12 @@ struct Seen {
     causes: BTreeSet<String>,
     findings: BTreeSet<(String, bool)>,
     timers: BTreeSet<&'static str>,
-    /// A line for each scenario and seed: what the run did.
+    /// One line per scenario and seed: a hash of the run.
     pins: BTreeSet<String>,
 }
 
 impl Seen {
-    /// Runs a scenario with several seeds, and each seed twice.
+    /// Runs a scenario with several seeds, each twice.
     fn run(&mut self, path: &Path) {
         let (text, shown) = (fs::read_to_string(path).unwrap(), path.display());
         let scenario: Scenario = text.parse().unwrap_or_else(|error| panic!("{shown}: {error}"));
@@ -66,8 +66,8 @@ impl Seen {
     }
 }
 
-/// What every run did is on file, so that a change that is meant to change nothing is seen to. One that changes what runs do writes the file anew, by
-/// `WYNEOS_PIN=1`, and says so.
+/// Compares all runs with the pinned ones, so that unintended changes of behaviour are detected. An intended change
+/// rewrites the file with `WYNEOS_PIN=1`, and states so.
 fn check_pins(pins: &BTreeSet<String>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pins.txt");
     let names: Vec<&str> = Pin::ALL.iter().map(|pin| pin.name()).collect();
@@ -143,7 +143,7 @@ fn every_scenario_holds_every_run_can_be_repeated_and_all_of_it_is_seen() {
     }
     assert!(seen.findings.iter().any(|(_, open)| !open), "nothing is ever over");
     for timer in [Agent::TIMERS, Coordinator::TIMERS].concat() {
-        // Logs are read by operators, and there are none here.
+        // Logs are read by operators, of which there are none here.
         if timer == "coordinator.read" {
             continue;
         }

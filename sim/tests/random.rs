@@ -1,7 +1,7 @@
-//! Declarations, commands and faults that nobody thought of: every invariant holds, and a cluster that is left alone comes to what was
-//! declared and then does nothing. What fails is made as small as it still fails, and printed as a scenario.
+//! Generated declarations, commands and faults: every invariant holds, and an undisturbed cluster converges to what was
+//! declared and then stays idle. Failing cases are shrunk and printed as scenarios.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use proptest::{prelude::*, test_runner::RngSeed};
 use wyneos_sim::{Scenario, run};
 
-/// Faults begin, and operators ask for things, between these seconds.
+/// Range in which faults begin and operators send commands, seconds.
 const TROUBLE: std::ops::Range<u32> = 20..100;
 
-/// From here on all is as it was declared: leases (62 s), the longest waits and updates' deadlines are over.
+/// Time at which the cluster has converged, seconds: leases (62 s), the longest waits and update deadlines have passed.
 const CALM: u32 = 330;
 
 const END: u32 = 390;
@@ -34,16 +34,16 @@ struct Work {
     spread: bool,
     delay: Option<u32>,
     max_parallel: u32,
-    /// Declared anew then, with another version.
+    /// Time of a second declaration with another version.
     update: Option<u32>,
-    /// Its program changes its user, session and environment.
+    /// Whether the program changes its user, session and environment.
     wanders: bool,
-    /// What it is declared as anew then fits nowhere.
+    /// Whether the second declaration fits on no node.
     unfit: bool,
     stop_first: bool,
-    /// It has a port of its own.
+    /// Whether it has a fixed port.
     port: bool,
-    /// Of a batch: how many parts run at once; 0 for all.
+    /// For a batch: number of parts that run at once; 0 for all.
     parallelism: u32,
 }
 
@@ -79,7 +79,7 @@ struct Fault {
 enum Order {
     Restart(usize),
     Drain(u32, Option<u32>),
-    /// Refused while the node is there, or may have a lease.
+    /// Refused while the node is present or may hold a lease.
     Forget(u32),
 }
 
@@ -89,7 +89,7 @@ struct Case {
     nodes: u32,
     zones: u32,
     drift: bool,
-    /// The machine whose kernel contains nothing.
+    /// The machine whose kernel does not contain processes.
     uncontained: Option<u32>,
     work: Vec<Work>,
     faults: Vec<Fault>,
@@ -116,7 +116,7 @@ impl Case {
                     Kind::Singleton => "singleton = true".to_owned(),
                     Kind::Daemon => "kind = \"daemon\"".to_owned(),
                     Kind::Batch(replicas) => {
-                        // Whatever its host does to it is no failure of its program.
+                        // Failures of the host do not count as failures of the program.
                         let parallelism = work.parallelism;
                         format!(
                             "kind = \"batch\"\nreplicas = {replicas}\nprogram = \"once\"\nretries = 0\nparallelism = {parallelism}"
@@ -141,7 +141,8 @@ impl Case {
                 if work.port {
                     writeln!(text, "port = {}", 1_000 + number).unwrap();
                 }
-                // Of a batch programs end by themselves; what else wanders must not be where it would stay behind.
+                // Programs of a batch end by themselves. Other wandering programs must not run where they could be left
+                // behind.
                 let stays = matches!(work.kind, Kind::Singleton) || self.uncontained.is_none();
                 if work.wanders && stays && !matches!(work.kind, Kind::Batch(_)) {
                     writeln!(text, "program = \"wandering\"").unwrap();
@@ -160,7 +161,7 @@ impl Case {
                 Kind::Batch(_) => 0,
             };
             let name = format!("work-{number}");
-            // Nobody knows of what is lost whether it is done.
+            // Whether a lost part is done is unknown.
             let is_lost = self.faults.iter().any(|fault| matches!(fault.what, What::Misplace));
             if let Kind::Batch(replicas) = work.kind
                 && !is_lost
@@ -220,7 +221,7 @@ impl Case {
                     node % self.nodes + 1,
                     deadline.map_or(String::new(), |deadline| format!("deadline = \"{deadline}s\""))
                 ),
-                // That it is to be empty would be forgotten with it.
+                // The pending drain would be forgotten with the node.
                 Order::Forget(node) if drained.contains(&(node % self.nodes)) => Ok(()),
                 Order::Forget(node) => writeln!(
                     text,
@@ -233,7 +234,7 @@ impl Case {
         text
     }
 
-    /// What operators ask for when there is a coordinator.
+    /// Returns the commands that are sent while a coordinator is running.
     fn orders(&self) -> impl Iterator<Item = &(u32, Order)> {
         let away = |at: u32| {
             let covers = |fault: &Fault| (fault.at..=fault.at + fault.lasts + 1).contains(&at);
@@ -243,7 +244,7 @@ impl Case {
         self.orders.iter().filter(move |(at, _)| !away(*at))
     }
 
-    /// Nodes that are emptied, and stay so.
+    /// Returns the nodes that are drained and stay drained.
     fn drained(&self) -> std::collections::BTreeSet<u32> {
         let drains = self.orders().filter_map(|(_, order)| match order {
             Order::Drain(node, _) => Some(node % self.nodes),
@@ -253,7 +254,7 @@ impl Case {
     }
 }
 
-/// What always has room, also when one node is emptied: nodes have 4,000m each.
+/// Generates work that always fits, even if one node is drained: each node has 4,000m.
 fn work() -> impl Strategy<Value = Work> {
     let kind = prop_oneof![
         4 => (1u32..5).prop_map(Kind::Service),
@@ -283,18 +284,18 @@ fn work() -> impl Strategy<Value = Work> {
             |(kind, cpu, priority, alone, spread, delay, max_parallel, update, wanders, more)| Work {
                 unfit: more.0,
                 stop_first: more.1,
-                // There are at least as many nodes as instances, but one may be emptied.
+                // There are at least as many nodes as instances, but one node may be drained.
                 port: more.2 && matches!(kind, Kind::Service(1..3) | Kind::Daemon),
                 parallelism: more.3,
                 kind,
                 cpu,
                 priority,
-                // There are at least as many nodes as instances, but one may be emptied.
+                // There are at least as many nodes as instances, but one node may be drained.
                 alone: alone && matches!(kind, Kind::Service(1..3)),
                 spread,
                 delay,
                 max_parallel,
-                // What of a batch is done is not done again, so that an update of one never settles on "running".
+                // Finished parts of a batch are not repeated, so an updated batch never settles on "running".
                 update: update.filter(|_| !matches!(kind, Kind::Batch(_))),
                 wanders,
             },
@@ -321,8 +322,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         CoordinatorPause,
         CoordinatorCut,
     ]);
-    // A silence is either one that is tolerated, or a long one: of one that ends just when it has lasted long enough for a verdict, nobody
-    // can know yet that it is over.
+    // Silences are either short enough to be tolerated or long: when one ends at the time of a verdict, the engine may
+    // not know yet that it is over.
     let lasts = prop_oneof![2 => Just(1), 2 => 10u32..50, 1 => 90u32..140];
     (what, TROUBLE, lasts, prop::collection::vec(0u32..8, 1..3)).prop_map(|(what, at, lasts, nodes)| Fault {
         what,
@@ -340,7 +341,7 @@ fn order() -> impl Strategy<Value = (u32, Order)> {
     (TROUBLE, order)
 }
 
-/// Somebody clears up, in time for what came back to be where it belongs in the end.
+/// Generates a command to forget a node, early enough for a returning node to settle.
 fn forget() -> impl Strategy<Value = (u32, Order)> {
     (90u32..250, 0u32..8).prop_map(|(at, node)| (at, Order::Forget(node)))
 }
@@ -376,7 +377,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    // The same ones each time; others by PROPTEST_RNG_SEED, more by PROPTEST_CASES.
+    // The same cases each time; PROPTEST_RNG_SEED selects others, PROPTEST_CASES more.
     #![proptest_config(ProptestConfig {
         cases: 24,
         max_shrink_iters: 200,

@@ -1,5 +1,5 @@
-//! Singletons whose agents and supervisors are killed or stopped, of programs by which nothing tells whose they are: the kernel ends them in time,
-//! there are never two of one, and in the end each runs.
+//! Singletons whose agents and supervisors are killed or stopped, with programs whose processes cannot be identified as
+//! theirs: the kernel ends them in time, there are never two copies, and finally each runs.
 
 use std::time::{Duration, Instant};
 
@@ -11,35 +11,35 @@ use super::{
     skipped,
 };
 
-/// So many that those that are silent are few.
+/// Number of agents; large enough that silent nodes are a minority.
 const AGENTS: usize = 18;
 
-/// Two nodes are for one singleton: it begins on the first, and the second takes it over.
+/// Number of spare nodes: a singleton has two nodes, starts on the first, and moves to the second.
 const SPARE: usize = 6;
 
-/// Longer than a lease of a minute, what clocks may differ by, and a start on a busy machine.
+/// Longer than a lease of a minute, the maximum clock difference, and a start on a busy machine.
 const WATCHED: Duration = Duration::from_secs(120);
 
-/// Longer than a node that is back takes to say what it runs, and a second one would to be started.
+/// Longer than a returning node takes to report what it runs, and a second copy would take to start.
 const AFTERWARDS: Duration = Duration::from_secs(20);
 
-/// How long a kernel may take to end what was killed, on a busy machine.
+/// Maximum time for the kernel to end killed processes on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// What happens on the machine that a singleton runs on, which has the fault's number.
+/// The fault on the machine of a singleton; the machine has the fault's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Its agent and supervisor are killed together, and the agent stays away.
+    /// The agent and the supervisor are killed together, and the agent is not restarted.
     Killed = 1,
-    /// Its supervisor is killed; its agent is well.
+    /// The supervisor is killed; the agent is healthy.
     SupervisorKilled,
-    /// Its supervisor is stopped; its agent is well.
+    /// The supervisor is stopped; the agent is healthy.
     SupervisorStopped,
-    /// Its supervisor is stopped, and its agent killed.
+    /// The supervisor is stopped, and the agent is killed.
     StoppedAndKilled,
     /// Both are stopped.
     BothStopped,
-    /// Its supervisor is stopped, and its cable pulled out.
+    /// The supervisor is stopped, and the network cable is disconnected.
     StoppedAndUnplugged,
 }
 
@@ -59,7 +59,7 @@ impl Fault {
         self as usize
     }
 
-    /// A number that no other process of this machine has in its command line.
+    /// Returns a number that no other process of this machine has in its command line.
     fn mark(self) -> String {
         format!("{}{}", 700_000_000 + std::process::id(), self.host())
     }
@@ -97,7 +97,8 @@ impl Fault {
         }
     }
 
-    /// The worker has another user, session and parent, and no environment; and the program that started it runs on.
+    /// Declares a singleton whose worker has another user, session and parent, and no environment, while the program
+    /// that started it continues.
     fn declare(self, network: &Network) {
         let program = format!(
             "user = \"root\"\ncommand = \"/bin/sh\"\n\
@@ -108,7 +109,7 @@ impl Fault {
     }
 }
 
-/// The machine whose singleton's worker has a command line.
+/// Returns the machine to whose singleton a worker's command line belongs.
 fn whose(command: &[u8]) -> Option<usize> {
     let is = |fault: &&Fault| command == format!("sleep\0{}\0", fault.mark()).as_bytes();
     ALL.iter().find(is).map(|fault| fault.host())
@@ -141,7 +142,7 @@ fn the_kernel_ends_a_singleton_in_time_whoever_is_killed_or_stopped() {
     for (fault, stopped) in ALL.into_iter().zip(stopped) {
         fault.end(&mut network, stopped);
     }
-    // Whoever comes back must not start what runs elsewhere.
+    // A returning node must not start what runs elsewhere.
     let ended = Instant::now();
     leaders.watch(began, |_| ended.elapsed() > AFTERWARDS);
     leaders.each_runs_once(&network);

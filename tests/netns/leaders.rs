@@ -1,4 +1,4 @@
-//! Singletons that faults meet, one on each of some machines: how they are declared, counted and watched.
+//! Singletons affected by faults, one on each of several machines: declaration, counting and observation.
 
 use std::{
     collections::BTreeMap,
@@ -8,12 +8,12 @@ use std::{
 
 use wyneos_netns::{Network, PATIENCE};
 
-/// The name of the singleton that begins on a machine.
+/// Returns the name of the singleton that starts on a machine.
 pub fn name(host: usize) -> String {
     format!("leader-{host}")
 }
 
-/// Declares the singleton of a machine; `spare` takes it over. `program` is what it runs, as keys of a declaration.
+/// Declares the singleton of a machine, which moves to `spare`. `program` is the program, as keys of a declaration.
 pub fn declare(network: &Network, host: usize, spare: usize, program: &str) {
     let text = format!(
         "name = \"{}\"\nsingleton = true\nreschedule_delay = \"0s\"\n{program}\n\
@@ -27,10 +27,10 @@ pub fn declare(network: &Network, host: usize, spare: usize, program: &str) {
     network.wynectl(&["apply", "-f", &path]).unwrap();
 }
 
-/// The singletons of the machines 1 to `count`, and when they ended and were back.
+/// The singletons of machines 1 to `count`, with the times at which they ended and ran again.
 pub struct Leaders<Whose> {
     count: usize,
-    /// Whose a command line is, by the machine that it began on.
+    /// Returns the machine on which the singleton with a command line started.
     whose: Whose,
     pub ended: BTreeMap<usize, Duration>,
     pub back: BTreeMap<usize, Duration>,
@@ -46,7 +46,7 @@ impl<Whose: Fn(&[u8]) -> Option<usize>> Leaders<Whose> {
         }
     }
 
-    /// How many processes there are of each.
+    /// Returns the number of processes of each singleton.
     fn running(&self) -> BTreeMap<usize, usize> {
         let mut counts: BTreeMap<usize, usize> = (1..=self.count).map(|host| (host, 0)).collect();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -58,7 +58,7 @@ impl<Whose: Fn(&[u8]) -> Option<usize>> Leaders<Whose> {
         counts
     }
 
-    /// Looks until `enough`, and at no time sees two of one.
+    /// Observes the singletons until `enough` holds, and asserts that there are never two copies of one.
     pub fn watch(&mut self, began: Instant, mut enough: impl FnMut(&Self) -> bool) {
         while !enough(self) {
             for (host, count) in self.running() {
@@ -74,7 +74,7 @@ impl<Whose: Fn(&[u8]) -> Option<usize>> Leaders<Whose> {
         }
     }
 
-    /// When a singleton ended, and when it was back.
+    /// Returns the times at which a singleton ended and ran again.
     pub fn seen(&self, host: usize) -> (Option<&Duration>, Option<&Duration>) {
         (self.ended.get(&host), self.back.get(&host))
     }
@@ -85,7 +85,7 @@ impl<Whose: Fn(&[u8]) -> Option<usize>> Leaders<Whose> {
         });
     }
 
-    /// Deletes them all, and waits until they are gone.
+    /// Deletes all singletons, and waits until they are gone.
     pub fn delete(&self, network: &Network) {
         for host in 1..=self.count {
             network.wynectl(&["delete", &name(host)]).unwrap();

@@ -1,7 +1,7 @@
-//! Scenarios on a real network of namespaces, and in the simulator: both must come to the same conclusions. Wants root, iproute2
-//! and nftables; .ci/run has them, elsewhere it says that it was skipped.
+//! Scenarios on a real network of namespaces and in the simulator, which must lead to the same conclusions. Requires
+//! root, iproute2 and nftables; .ci/run provides them, elsewhere the tests report that they were skipped.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod contained;
@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use wyneos_netns::{Network, Story, missing, play};
 use wyneos_sim::Scenario;
 
-/// Seeds that show what chance may do in the simulator: so many that what happens in one real run of a hundred is among them.
+/// Seeds of the simulated runs: enough that they include what happens in one real run in a hundred.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=200;
 
-/// True when this cannot run here; says so.
+/// Returns whether the tests cannot run here, and reports the reason.
 fn skipped() -> bool {
     let Some(why) = missing() else { return false };
     let required = std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_some() && rustix::process::geteuid().is_root();
@@ -26,8 +26,8 @@ fn skipped() -> bool {
     true
 }
 
-/// Plays a scenario on a real network and in the simulator. What all seeds agree on, the real network must show; and it must
-/// show no cut and no death that no seed does.
+/// Plays a scenario on a real network and in the simulator. The real run must reach every conclusion that all seeds
+/// share, and no verdict or finding that no seed reaches.
 fn agrees(text: &str) -> Option<Network> {
     if skipped() {
         return None;
@@ -55,7 +55,7 @@ fn agrees(text: &str) -> Option<Network> {
     Some(network)
 }
 
-/// Looks whether everything that all simulated runs have is there, and nothing that none has.
+/// Checks that `real` contains everything that all simulated runs contain, and nothing that none contains.
 fn is_between<T: Ord + std::fmt::Debug>(real: &BTreeSet<T>, simulated: Vec<&BTreeSet<T>>) -> Result<(), String> {
     let ever: BTreeSet<&T> = simulated.iter().flat_map(|one| one.iter()).collect();
     if let Some(beyond) = real.iter().find(|one| !ever.contains(one)) {
@@ -78,7 +78,7 @@ fn cuts() {
     let Some(network) = agrees(include_str!("cuts.toml")) else {
         return;
     };
-    // Node-4, which only its peers reached, was told its standing by way of one of them.
+    // Node-4, which only its peers reached, learned its standing through one of them.
     let node = network.wynectl(&["node", "node-4"]).unwrap();
     let via = node["relayed"]["viaName"].as_str().unwrap_or_default();
     assert!(via.starts_with("node-"), "{node}");
@@ -92,7 +92,7 @@ fn cuts() {
     assert_eq!(names, BTreeSet::from(["node-4"]));
 }
 
-/// Which nodes are found in doubt, and which links are lossy, is a matter of chance; who is given up is not.
+/// Which nodes are in doubt and which links are lossy varies by chance; which nodes are declared offline does not.
 #[test]
 fn loss() {
     if skipped() {

@@ -1,4 +1,4 @@
-//! A service behind a real proxy, on machines that lose their power.
+//! A service behind a real proxy, on machines that lose power.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use wyneos_netns::{Load, Network, PATIENCE, Proxy, SERVICE};
 
 use super::skipped;
 
-/// So many that those that are silent are few.
+/// Number of agents; large enough that silent nodes are a minority.
 const AGENTS: usize = 6;
 
-/// Errors may last for so long, the proxy's retries being off.
+/// Maximum duration of errors, with the proxy's retries off.
 const ERRORS: Duration = Duration::from_millis(1_500);
 
-/// Machines with an instance of `web` that takes requests.
+/// Returns the machines with an instance of `web` that accepts requests.
 fn hosts(network: &Network) -> Vec<usize> {
     let answer = network
         .wynectl(&["assignments", "--workload", "web"])

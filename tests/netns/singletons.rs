@@ -1,4 +1,5 @@
-//! Singletons on machines that are cut off in every way, all at once: there are never two of one, and in the end each runs.
+//! Singletons on machines that are cut off in every way at the same time: there are never two copies, and finally each
+//! runs.
 
 use std::time::{Duration, Instant};
 
@@ -10,36 +11,36 @@ use super::{
     skipped,
 };
 
-/// So many that those that are silent are few.
+/// Number of agents; large enough that silent nodes are a minority.
 const AGENTS: usize = 20;
 
-/// Two nodes are for one singleton: it begins on the first, and the second takes it over.
+/// Number of spare nodes: a singleton has two nodes, starts on the first, and moves to the second.
 const SPARE: usize = 10;
 
-/// Longer than a lease of a minute, what clocks may differ by, and a start on a busy machine.
+/// Longer than a lease of a minute, the maximum clock difference, and a start on a busy machine.
 const WATCHED: Duration = Duration::from_secs(90);
 
-/// Longer than a node that is back takes to say what it runs.
+/// Longer than a returning node takes to report what it runs.
 const AFTERWARDS: Duration = Duration::from_secs(15);
 
-/// What happens to the machine that a singleton runs on. Faults have its number.
+/// The fault on the machine of a singleton; the machine has the fault's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Its cable is pulled out.
+    /// The network cable is disconnected.
     Unplugged = 1,
-    /// The coordinator and it hear nothing of each other; its peers do.
+    /// The coordinator and the node do not hear each other; the peers hear both.
     OffCoordinator,
-    /// Nothing that it sends arrives anywhere.
+    /// Packets from the node are lost.
     Mute,
-    /// Nothing that is sent to it arrives.
+    /// Packets to the node are lost.
     Deaf,
-    /// Its peers and it hear nothing of one another; the coordinator does.
+    /// The peers and the node do not hear one another; the coordinator hears both.
     OffPeers,
-    /// Four of five packets are lost, both ways.
+    /// Four of five packets are lost in both directions.
     Lossy,
-    /// Its agent stands still; the machine does not.
+    /// The agent is stopped; its machine runs.
     Hung,
-    /// Its agent is killed.
+    /// The agent is killed.
     Killed,
 }
 
@@ -48,22 +49,22 @@ use Fault::*;
 const ALL: [Fault; 8] = [Unplugged, OffCoordinator, Mute, Deaf, OffPeers, Lossy, Hung, Killed];
 
 impl Fault {
-    /// The machine that it meets.
+    /// Returns the affected machine.
     const fn host(self) -> usize {
         self as usize
     }
 
-    /// What its program's command line ends with.
+    /// Returns the end of the program's command line.
     fn mark(self) -> String {
         format!("4711{:02}815", self.host())
     }
 
-    /// True where a way to it exists: it stays where it is.
+    /// Returns whether the node remains reachable on some path, so that the singleton stays.
     const fn stays(self) -> bool {
         matches!(self, OffCoordinator | OffPeers)
     }
 
-    /// True where nobody can tell what comes of it, but that there are never two.
+    /// Returns whether the outcome varies, except that there are never two copies.
     const fn open(self) -> bool {
         matches!(self, Lossy | Deaf)
     }
@@ -115,14 +116,14 @@ impl Fault {
     }
 }
 
-/// The machine whose singleton has a command line.
+/// Returns the machine to whose singleton a command line belongs.
 fn whose(command: &[u8]) -> Option<usize> {
     let line = command.strip_suffix(b"\0").unwrap_or(command);
     let is = |fault: &&Fault| line.ends_with(fault.mark().as_bytes());
     ALL.iter().find(is).map(|fault| fault.host())
 }
 
-/// The node on which a singleton runs, as the coordinator knows.
+/// Returns the node on which a singleton runs, as reported by the coordinator.
 fn place(network: &Network, fault: Fault) -> Option<String> {
     let answer = network.wynectl(&["assignments", "--workload", &name(fault.host())])?;
     let rows = answer["assignments"].as_array()?.clone();
@@ -155,7 +156,7 @@ fn there_are_never_two_of_a_singleton_whatever_is_cut() {
     for fault in ALL {
         fault.end(&mut network);
     }
-    // Whoever comes back must not start what runs elsewhere.
+    // A returning node must not start what runs elsewhere.
     leaders.watch(began, |_| began.elapsed() > WATCHED + AFTERWARDS);
     for fault in ALL.into_iter().filter(|fault| !fault.open()) {
         let (ended, back) = leaders.seen(fault.host());

@@ -1,20 +1,21 @@
-//! Each rule broken on purpose: the checks must notice within a few seeds. A check that does not see a broken rule guards nothing.
+//! Deliberately broken rules, which the checks must detect within a few seeds. A check that does not detect a broken
+//! rule is ineffective.
 
 use std::time::Duration;
 
 use wyneos_sim::{Rules, Scenario, run, run_with};
 
-/// A broken rule has to show with one of these seeds, with which the rules that ship hold.
+/// Seeds, one of which must reveal a broken rule, and with all of which the original rules hold.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
 
-/// A rule, what it is when it is broken, and scenarios in one of which that matters.
+/// A broken rule, and scenarios at least one of which reveals it.
 struct Broken {
     what: &'static str,
     rules: Rules,
     scenarios: Vec<String>,
 }
 
-/// Who dies, and the second by which it must be known.
+/// A node dies and must be offline by this second.
 fn death(nodes: u32, by: u32) -> String {
     format!(
         "name = \"a death\"\nduration = \"60s\"\n[cluster]\nnodes = {nodes}\n\
@@ -23,7 +24,7 @@ fn death(nodes: u32, by: u32) -> String {
     )
 }
 
-/// Two of three lose everybody but each other, and one of two that stay.
+/// The coordinator and node-3 are cut off from the other two nodes, and remain a minority.
 const MINORITY: &str = "name = \"the coordinator in the minority\"\nduration = \"60s\"\n[cluster]\nnodes = 3\n\
     [[fault]]\nat = \"20s\"\nkind = \"cut\"\ntargets = [\"coordinator\", \"node-3\"]\npeers = [\"node-1\", \"node-2\"]\n";
 
@@ -31,7 +32,7 @@ const MINORITY: &str = "name = \"the coordinator in the minority\"\nduration = \
 const KILLED: &str = "name = \"an agent is killed\"\nduration = \"40s\"\n[cluster]\nnodes = 8\n\
     [[fault]]\nat = \"20s\"\nkind = \"kill\"\ntargets = [\"node-1\"]\n";
 
-/// A chain of three that the coordinator reaches over a fourth node, among others that it hears.
+/// A chain of three nodes that the coordinator reaches through a fourth one, among others that it hears.
 const CHAIN: &str = "name = \"a chain\"\nduration = \"120s\"\n[cluster]\nnodes = 9\n\
     [[fault]]\nat = \"20s\"\nkind = \"coordinator-cut\"\ntargets = [\"node-1\", \"node-2\", \"node-3\"]\n\
     [[fault]]\nat = \"20s\"\nkind = \"cut\"\ntargets = [\"node-1\"]\npeers = [\"node-3\"]\n\
@@ -40,7 +41,7 @@ const CHAIN: &str = "name = \"a chain\"\nduration = \"120s\"\n[cluster]\nnodes =
     peers = [\"node-5\", \"node-6\", \"node-7\", \"node-8\", \"node-9\"]\n\
     [[expect]]\ntargets = [\"node-1\", \"node-2\", \"node-3\"]\nliveness = \"unreachable\"\nby = \"60s\"\n";
 
-/// Much is cut at once; one machine has a single neighbour then, which the coordinator reaches over others only.
+/// Many links are cut; one machine is left with a single neighbour, which the coordinator reaches only through others.
 const THREE_HOPS: &str = include_str!("../../../scenarios/way-of-three-hops.toml");
 
 /// Most packets are lost for a while.
@@ -52,24 +53,24 @@ fn lossy(nodes: u32, loss: u32) -> String {
     )
 }
 
-/// One after another dies, most of them in the end, each while a minority is silent.
+/// Nodes die one after another until few are left, each while a minority is silent.
 const ROLLING: &str = "name = \"one after another\"\nduration = \"120s\"\n[cluster]\nnodes = 6\n\
     [[fault]]\nat = \"20s\"\nkind = \"crash\"\ntargets = [\"node-1\"]\n\
     [[fault]]\nat = \"35s\"\nkind = \"crash\"\ntargets = [\"node-2\"]\n\
     [[fault]]\nat = \"50s\"\nkind = \"crash\"\ntargets = [\"node-3\"]\n\
     [[fault]]\nat = \"65s\"\nkind = \"crash\"\ntargets = [\"node-4\"]\n";
 
-/// Twelve that wait to be admitted are there; of five members the coordinator loses three.
+/// Twelve nodes are pending; of five members, the coordinator loses three.
 const PENDING: &str = "name = \"many wait to be admitted\"\nduration = \"60s\"\n[cluster]\nnodes = 17\n\
     pending = [\"node-6\", \"node-7\", \"node-8\", \"node-9\", \"node-10\", \"node-11\", \"node-12\", \"node-13\", \"node-14\", \
     \"node-15\", \"node-16\", \"node-17\"]\n\
     [[fault]]\nat = \"20s\"\nkind = \"cut\"\ntargets = [\"coordinator\", \"node-4\", \"node-5\"]\npeers = [\"node-1\", \"node-2\", \"node-3\"]\n";
 
-/// A coordinator that was away for a minute.
+/// The coordinator was away for a minute.
 const RESTART: &str = "name = \"a coordinator comes back\"\nduration = \"160s\"\n[cluster]\nnodes = 1\nrestart_grace = \"60s\"\n\
     [[fault]]\nat = \"20s\"\nfor = \"50s\"\nkind = \"coordinator-crash\"\n";
 
-/// One observer misses node-1, and all others have just been started again.
+/// One observer misses node-1, and all others were just restarted.
 const STARTED_ANEW: &str = "name = \"observers that are new\"\nduration = \"60s\"\n[cluster]\nnodes = 5\n\
     [[fault]]\nat = \"20s\"\nkind = \"coordinator-cut\"\ntargets = [\"node-1\"]\n\
     [[fault]]\nat = \"20s\"\nkind = \"cut\"\ntargets = [\"node-2\"]\npeers = [\"node-1\"]\n\
@@ -79,10 +80,10 @@ const FLAPS: &str = "name = \"a link comes and goes\"\nduration = \"120s\"\n[clu
     [[fault]]\nat = \"20s\"\nfor = \"60s\"\nkind = \"flap\"\nperiod = \"2s\"\ntargets = [\"node-1\"]\n\
     [[expect]]\ntransitions_at_most = 8\n";
 
-/// The coordinator is cut off from everybody for a while, and one node loses its peers meanwhile.
+/// The coordinator is cut off from all nodes for a while, during which one node loses its peers.
 const APART_MEANWHILE: &str = include_str!("../../../scenarios/a-node-apart-while-the-coordinator-was-cut-off.toml");
 
-/// The scenario with its last fault at each tenth of a second.
+/// Returns the scenario with its last fault at each of these tenths of a second.
 fn phases(tenths: std::ops::Range<u32>, scenario: &str) -> Vec<String> {
     let at = |tenth: u32| scenario.replace("PHASE", &format!("{}ms", tenth * 100));
     tenths.map(at).collect()
@@ -120,7 +121,7 @@ fn parsed(text: &str) -> Scenario {
     text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// True when the checks see the difference between the rules that ship and these.
+/// Returns whether the checks distinguish these rules from the original ones.
 fn is_noticed(scenarios: &[String], rules: Rules) -> bool {
     let shows = |scenario: &Scenario, seed| {
         !run_with(scenario, seed, rules, |_| true).passed() && run(scenario, seed, |_| true).passed()

@@ -1,4 +1,4 @@
-//! Clusters, networks and faults that nobody thought of, as scenarios.
+//! Generators of clusters, networks and faults, as scenarios.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,16 @@ use proptest::prelude::*;
 /// Tenths of a second.
 pub(crate) type Tenths = u32;
 
-/// Nothing happens before: everybody is online and knows its peers.
+/// No fault occurs before: every node is online and knows its peers.
 const START: Tenths = 150;
 
-/// How long it is calm in the end: transports that waited long have tried again, and who came back often is trusted again.
+/// Calm at the end: backoffs have passed, and nodes that flapped are trusted again.
 const CALM: Tenths = 900;
 
-/// The same after a coordinator was started again, which waits for its nodes.
+/// The same after a restart of the coordinator, which waits for its nodes.
 const CALM_RESTARTED: Tenths = 1_600;
 
-/// Whom a fault meets.
+/// Nodes affected by a fault.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
     Nodes(Vec<u32>),
@@ -24,13 +24,13 @@ pub(crate) enum Who {
     All,
 }
 
-/// The links that are left between the coordinator and its nodes. Vertices are numbered; one of them is the coordinator.
+/// The remaining links between the coordinator and its nodes. Vertices are numbered; one of them is the coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct Graph {
     coordinator: u32,
-    /// Whom each vertex but the first is joined with for certain: one before it. The graph is connected thereby.
+    /// For each vertex except the first, an earlier one that it is always linked with. This makes the graph connected.
     joined: Vec<u32>,
-    /// Which of the other links are missing, in order.
+    /// Whether each of the other links is missing, in order.
     missing: Vec<bool>,
 }
 
@@ -65,9 +65,9 @@ pub(crate) enum What {
 pub(crate) struct Step {
     pub(crate) what: What,
     pub(crate) who: Who,
-    /// After the beginning of the one before.
+    /// Time since the previous step began.
     pub(crate) gap: Tenths,
-    /// `None` lasts to the end.
+    /// Duration; `None` to the end.
     pub(crate) lasts: Option<Tenths>,
 }
 
@@ -76,14 +76,14 @@ pub(crate) struct Case {
     pub(crate) seed: u64,
     pub(crate) nodes: u32,
     pub(crate) zones: u32,
-    /// Nodes beyond those that wait to be admitted.
+    /// Number of additional nodes that are pending.
     pub(crate) pending: u32,
     pub(crate) drift: bool,
     pub(crate) work: bool,
     pub(crate) steps: Vec<Step>,
 }
 
-/// Connected graphs of the coordinator and `nodes` nodes.
+/// Generates connected graphs of the coordinator and `nodes` nodes.
 pub(crate) fn graph(nodes: u32) -> impl Strategy<Value = Graph> {
     let vertices = nodes as usize + 1;
     let share = prop::sample::select(vec![0.1, 0.4, 0.7, 0.95, 1.0]);
@@ -110,7 +110,7 @@ fn spread(nodes: u32) -> impl Strategy<Value = Who> {
     ]
 }
 
-/// Every kind of fault, those that lose packets by chance among them or not.
+/// Generates faults of every kind; `loses` includes those with random packet loss.
 fn what(nodes: u32, loses: bool) -> impl Strategy<Value = What> {
     let period = || prop_oneof![1u32..20, 20u32..80];
     let sound = prop_oneof![
@@ -143,7 +143,7 @@ fn what(nodes: u32, loses: bool) -> impl Strategy<Value = What> {
     })
 }
 
-/// From a moment to minutes, and, where that can be, for ever.
+/// Generates steps of a moment to minutes and, where possible, without an end.
 fn step(nodes: u32, loses: bool) -> impl Strategy<Value = Step> {
     let lasts = prop_oneof![
         2 => (1u32..=10).prop_map(Some),
@@ -163,7 +163,7 @@ pub(crate) fn sizes() -> impl Strategy<Value = u32> {
     prop_oneof![24 => 1u32..=13, 1 => Just(50)]
 }
 
-/// Faults in any order, up to three, with up to 20 s between their beginnings.
+/// Generates up to three faults in any order, which begin within 20 s of one another.
 pub(crate) fn faults(loses: bool) -> impl Strategy<Value = Case> {
     let small = prop_oneof![3 => Just(0u32), 1 => 1u32..=6];
     (sizes(), 1u32..4, small, any::<bool>(), any::<bool>(), 1..u64::MAX >> 1).prop_flat_map(
@@ -181,7 +181,7 @@ pub(crate) fn faults(loses: bool) -> impl Strategy<Value = Case> {
     )
 }
 
-/// A connected network in place of a whole one, and perhaps a death in it.
+/// Generates connected networks with missing links, possibly with a failure.
 pub(crate) fn networks() -> impl Strategy<Value = Case> {
     (sizes(), 1..u64::MAX >> 1, any::<bool>(), 0u32..10, 0u32..=200).prop_flat_map(|(nodes, seed, work, phase, gap)| {
         let death = prop::option::of(0..nodes);
@@ -211,7 +211,7 @@ pub(crate) fn networks() -> impl Strategy<Value = Case> {
     })
 }
 
-/// One death, in a network that loses up to so many hundredths of its packets.
+/// Generates a single failure in a network that loses up to `most` percent of its packets.
 pub(crate) fn deaths(most: u32) -> impl Strategy<Value = Case> {
     let sizes = prop_oneof![12 => 2u32..=13, 1 => Just(50)];
     let loss = 0..=most;
@@ -248,7 +248,7 @@ fn seconds(tenths: Tenths) -> String {
 }
 
 impl Graph {
-    /// Links that are cut: of each vertex those to later ones.
+    /// Returns the cut links: for each vertex, those to later ones.
     fn cuts(&self, nodes: u32) -> Vec<(String, Vec<String>)> {
         let name = |vertex: u32| match vertex {
             _ if vertex == self.coordinator => "\"coordinator\"".to_owned(),
@@ -277,7 +277,7 @@ impl Graph {
 }
 
 impl Step {
-    /// Its kind, whether it has targets, whether it has an end, and further fields.
+    /// Returns the fault's kind, whether it has targets, whether it has an end, and further fields.
     fn fields(&self) -> (&'static str, bool, bool, String) {
         let is_short = |lasts: Option<Tenths>| lasts.unwrap_or(10);
         match &self.what {
@@ -318,7 +318,7 @@ impl Step {
         }
     }
 
-    /// Its end cannot be left out.
+    /// Returns whether the fault requires an end.
     fn must_end(&self) -> bool {
         matches!(
             self.what,
@@ -335,11 +335,11 @@ impl Step {
 }
 
 impl Case {
-    /// The nodes that a step meets, from 0.
+    /// Returns the nodes affected by a step, counted from 0.
     pub(crate) fn met(&self, step: &Step) -> Vec<u32> {
         let nodes = self.nodes;
         let mut met: Vec<u32> = match &step.who {
-            // Of liars one alone is outvoted.
+            // A single liar is outvoted.
             Who::Nodes(nodes_of) if matches!(step.what, What::Lie) => vec![nodes_of[0] % nodes],
             _ if matches!(step.what, What::Lie) => vec![0],
             Who::Nodes(nodes_of) => nodes_of.iter().map(|node| node % nodes).collect(),
@@ -353,7 +353,7 @@ impl Case {
         met
     }
 
-    /// When each step begins.
+    /// Returns the time at which each step begins.
     pub(crate) fn begins(&self) -> Vec<Tenths> {
         let mut at = START;
         let mut begins = Vec::new();
@@ -364,7 +364,7 @@ impl Case {
         begins
     }
 
-    /// When it ends.
+    /// Returns the end of the scenario.
     pub(crate) fn end(&self) -> Tenths {
         let ends = self.begins().into_iter().zip(&self.steps);
         let last = ends.map(|(at, step)| at + step.lasts().unwrap_or_default()).max();

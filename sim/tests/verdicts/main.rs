@@ -1,9 +1,9 @@
-//! Verdicts in generated clusters: networks, faults and phases that nobody thought of, checked against the reference model. What fails is
-//! made as small as it still fails, and printed as a scenario.
+//! Verdicts in generated clusters, with any network, fault and phase, checked against the reference model. Failing
+//! cases are shrunk and printed as scenarios.
 //!
-//! A short slice runs with all other tests; `PROPTEST_CASES=20000 PROPTEST_RNG_SEED=7` looks longer, and elsewhere.
+//! A short run is part of all tests; `PROPTEST_CASES=20000 PROPTEST_RNG_SEED=7` runs more and other cases.
 
-// The lint's leave for tests does not reach helpers of an integration test.
+// The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod broken;
@@ -19,12 +19,12 @@ use proptest::{
 use wyneos_core::{mesh::FindingKind, node::Liveness};
 use wyneos_sim::{Report, Scenario, run};
 
-/// A number that whoever runs the tests has set.
+/// Reads a number from the environment.
 fn set<T: FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
 }
 
-/// The same cases each time, unless others are asked for.
+/// The same cases each time, unless the environment selects others.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: set("PROPTEST_CASES").unwrap_or(cases),
@@ -41,7 +41,7 @@ fn play(case: &Case) -> (String, Report) {
     (text, run(&scenario, case.seed, |_| true))
 }
 
-/// What the coordinator believes of each node in the end.
+/// Returns the coordinator's final conclusion about each node.
 fn believed(report: &Report) -> BTreeMap<&str, &str> {
     let changes = report.transitions.iter();
     changes
@@ -49,13 +49,13 @@ fn believed(report: &Report) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// True while the mesh finds this in the end.
+/// Returns whether a finding of this kind is open at the end.
 fn is_open(report: &Report, kind: FindingKind) -> bool {
     let told = report.findings.iter().rfind(|found| found.kind == kind.name());
     told.is_some_and(|found| found.open)
 }
 
-/// Nodes that are dead in the end, and since when, in seconds.
+/// Returns the nodes that are dead at the end, with the time of death in seconds.
 fn dead(report: &Report, case: &Case) -> BTreeMap<String, f64> {
     let for_ever = case.steps.iter().filter(|step| step.lasts().is_none());
     let ends = for_ever.filter(|step| matches!(step.what, What::Crash | What::Kill));
@@ -66,9 +66,9 @@ fn dead(report: &Report, case: &Case) -> BTreeMap<String, f64> {
     deaths.map(|death| (death.node.clone(), death.died)).collect()
 }
 
-/// Whoever died is offline in the end, and whoever is back is online, unless the engine says why it cannot tell.
+/// At the end, dead nodes are offline and returned nodes are online, unless the engine reports why it cannot tell.
 fn settles(case: &Case, report: &Report, text: &str) -> TestCaseResult {
-    // In clusters of one and two the coordinator counts.
+    // In clusters of one and two nodes, the coordinator counts too.
     let voices = case.nodes as usize + usize::from(case.nodes <= 2);
     let pending: Vec<String> = (case.nodes + 1..=case.nodes + case.pending)
         .map(|node| format!("node-{node}"))
@@ -111,7 +111,7 @@ fn holds(case: &Case) -> TestCaseResult {
     settles(case, &report, &text)
 }
 
-/// Seconds until one death is found at the latest; 99 of 100 are found half a second sooner.
+/// Maximum detection time of a single failure, in seconds; 99% are detected half a second sooner.
 fn bound(case: &Case) -> f64 {
     match case.nodes {
         2 => 3.0,
