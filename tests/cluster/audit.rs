@@ -1,4 +1,4 @@
-//! The audit: what is about to be changed is on record before it is changed.
+//! The audit: intents are recorded before the changes.
 
 mod missing;
 mod mixed;
@@ -26,10 +26,10 @@ use crate::{
     secure::{Secure, text},
 };
 
-/// Kills while many changes are under way.
+/// Number of kills while many changes are in progress.
 const KILLS: usize = 20;
 
-/// Callers at once.
+/// Number of concurrent callers.
 const CALLERS: usize = 8;
 
 async fn records(address: &str) -> Vec<AuditRecord> {
@@ -112,7 +112,7 @@ async fn every_change_has_an_intent_and_an_outcome_whenever_the_coordinator_is_k
     let mut intents = Intents::default();
     records.iter().for_each(|record| intents.take(record));
     assert!(intents.open.is_empty(), "{intents:?}");
-    // A change that is in the state was carried out, and only such a one: the audit has as many.
+    // Every change in the state was recorded as carried out, and no other: the counts are equal.
     let carried_out = records.iter().filter(|record| {
         record.action.ends_with("/LabelNode")
             && record.code == 0
@@ -128,7 +128,7 @@ async fn every_change_has_an_intent_and_an_outcome_whenever_the_coordinator_is_k
     for event in acknowledged.lock().unwrap().iter() {
         assert!(changes.contains(event), "event {event} was acknowledged");
     }
-    // An intent comes before its outcome, and says who did what.
+    // An intent precedes its outcome, and names the caller and the action.
     for record in records.iter().filter(|record| record.intent > 0) {
         let intent = &records[record.intent as usize - 1];
         assert_eq!((intent.sequence, intent.kind()), (record.intent, AuditKind::Intent));
@@ -143,7 +143,7 @@ async fn every_change_has_an_intent_and_an_outcome_whenever_the_coordinator_is_k
     assert!(told.contains("cut off"), "{told}");
 }
 
-/// A file system of its own for the audit, as small as this; gone with it.
+/// A file system of its own for the audit, of minimum size; unmounted when dropped.
 struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
@@ -181,7 +181,7 @@ async fn while_the_audit_cannot_be_written_nothing_is_changed_and_reads_go_on() 
     cluster.restart().await;
     let _agent = cluster.agent("one");
     let online = cluster.node_is("one", Liveness::Online).await;
-    // The disk fills up: what is in the file's own free pages is used first.
+    // The disk fills up; free pages within the file are used first.
     let filler = small.join("filler");
     let fill = || {
         use std::io::Write as _;
@@ -201,7 +201,7 @@ async fn while_the_audit_cannot_be_written_nothing_is_changed_and_reads_go_on() 
     assert!(refused.message().contains("audit"), "{refused:?}");
     let again = label(&mut client, number + 1).await.unwrap_err();
     assert!(again.message().contains("nothing was done"), "{again:?}");
-    // Nothing was done, reads go on, the audit's own among them, and so does the agent's session.
+    // No change was made, while reads (including those of the audit) and the agent's session continue.
     let labels = cluster.snapshot().await.nodes[0].labels.clone();
     assert!(
         labels.iter().all(|label| label.value != number.to_string()),
@@ -215,7 +215,7 @@ async fn while_the_audit_cannot_be_written_nothing_is_changed_and_reads_go_on() 
     .await;
     let still = cluster.node_is("one", Liveness::Online).await;
     assert_eq!(still.session, online.session);
-    // There is room again.
+    // Space is available again.
     fs::remove_file(&filler).unwrap();
     wait_until("changes are carried out again", async || {
         label(&mut client, number + 2).await.ok()
@@ -228,7 +228,7 @@ async fn while_the_audit_cannot_be_written_nothing_is_changed_and_reads_go_on() 
 #[tokio::test]
 async fn what_this_hosts_own_commands_did_is_in_the_audit() {
     let cluster = Secure::start(&[]).await;
-    // The harness made an admin beside the running coordinator.
+    // The harness created an admin beside the running coordinator.
     let made = cluster
         .audited("the admin's credentials", |record| {
             record.action == "wyneos-coordinator admin" && record.code == 0
@@ -239,7 +239,7 @@ async fn what_this_hosts_own_commands_did_is_in_the_audit() {
     let records = cluster.audit().await;
     let intent = records.iter().find(|record| record.sequence == made.intent).unwrap();
     assert_eq!(intent.kind(), AuditKind::Intent);
-    // One that fails is there as well, and one that cannot be noted makes nothing.
+    // A failed attempt is recorded as well, and one that cannot be recorded creates nothing.
     let (data_dir, out) = (cluster.data_dir(), cluster.path("admin").display().to_string());
     let args = ["admin", "--data-dir", &data_dir, "--out", &out];
     assert!(!crate::secure::run("wyneos-coordinator", &args).status.success());
@@ -258,7 +258,7 @@ async fn what_this_hosts_own_commands_did_is_in_the_audit() {
     assert!(!Path::new(&out).exists());
 }
 
-/// What `wynectl audit --verify` says, and whether it accepts.
+/// Returns the exit status and the output of `wynectl audit --verify`.
 fn verdict(address: &str, from: Option<u64>) -> (i32, String) {
     let mut command = Command::new(binary("wynectl"));
     command.args(["--address", address, "audit", "--verify"]);
@@ -279,7 +279,7 @@ async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
     assert!(cluster.terminate().await.success());
     let audit = cluster.directory.path().join("coordinator/audit.redb");
     let older = fs::read(&audit).unwrap();
-    // The state remembers changes that are some: each sets another value.
+    // The state counts effective changes only: each one sets another value.
     for (value, spoil) in [(2, "cut back"), (3, "lost or emptied")] {
         cluster.restart().await;
         let mut client = client::cluster(cluster.channel().await);
@@ -294,7 +294,7 @@ async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
         let log = cluster.coordinator.as_ref().unwrap().log_text();
         let told = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
         assert!(told.contains(spoil), "{log}");
-        // The intent of the last change is the highest number that the state remembers.
+        // The intent of the last change is the highest number recorded in the state.
         let all = records(&cluster.address).await;
         let entry = all.iter().rfind(|record| record.kind() == AuditKind::Lost).unwrap();
         assert!(entry.sequence >= newest && entry.reason.contains(spoil), "{entry:?}");
@@ -310,7 +310,7 @@ async fn an_audit_that_was_lost_or_cut_back_is_told_of_everywhere() {
         assert_eq!(code, 0, "{told}");
         assert!(cluster.terminate().await.success());
     }
-    // Without a byte, and cut short: refused, and nothing is served.
+    // An empty or truncated audit is refused, and the coordinator does not serve.
     let whole = fs::read(&audit).unwrap();
     for (left, reason) in [(0, "remove it"), (whole.len() / 2, "from a backup")] {
         fs::write(&audit, &whole[..left]).unwrap();

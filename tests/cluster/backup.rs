@@ -1,4 +1,4 @@
-//! Backups, and coordinators that are restored from them.
+//! Backups, and coordinators restored from them.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ fn restore(file: &str, data_dir: &str) -> Output {
     run("wynectl", &["restore", file, "--data-dir", data_dir])
 }
 
-/// Writes labels without a pause; counts those that were acknowledged.
+/// Writes labels continuously, and counts the acknowledged ones.
 async fn write(address: String, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     let mut client = client::cluster(client::connect(&address).await.unwrap());
     while !stop.load(Ordering::Relaxed) {
@@ -53,7 +53,7 @@ async fn write(address: String, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBo
     }
 }
 
-/// The coordinator's host is lost, and another one has its place.
+/// Replaces the coordinator with one restored from the backup, as after the loss of its host.
 async fn restored(cluster: &mut Cluster, file: &str) {
     cluster.kill().await;
     fs::rename(cluster.data_dir(), cluster.directory.path().join("lost")).unwrap();
@@ -102,7 +102,7 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         "{verified}"
     );
 
-    // What comes after the backup.
+    // Changes after the backup.
     site.apply(LATE);
     site.apply(ONLY);
     let (late, only) = (site.runs("late", 2).await, site.runs("only", 1).await);
@@ -119,7 +119,7 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         label.value.parse::<u64>().unwrap() >= before,
         "what was acknowledged before it is in it"
     );
-    // It waits for the rest to be told, and places as usual then.
+    // The coordinator waits until all nodes have reported, and then places as usual.
     wait_until("what runs is known", async || {
         let events = site.cluster.events().await;
         events
@@ -139,14 +139,14 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         let now = site.runs(name, rows.len()).await;
         assert_eq!(pids(&now), pids(rows), "{name}");
     }
-    // Nothing was given out twice.
+    // No number was issued twice.
     let now = site.cluster.snapshot().await;
     assert!(now.epoch > old.epoch && now.cluster_id == old.cluster_id);
     let events = site.cluster.events().await;
     let gap = events.iter().find(|event| event.epoch == now.epoch).unwrap();
     assert!(gap.sequence > newest, "{} after {newest}", gap.sequence);
 
-    // The same file takes over what runs by it.
+    // Applying the same file adopts its running instances.
     let taken_over = [
         (LATE, "2 running instances are adopted"),
         (ONLY, "1 running instance is adopted"),
@@ -155,7 +155,7 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         let told = site.apply(declaration);
         assert!(told.contains(expected) && told.contains("0 instances start"), "{told}");
     }
-    // Beyond the time in which nothing is started, and a few cycles.
+    // Longer than the time in which nothing is started, plus a few cycles.
     let told = |events: &[v1::Event]| events.iter().any(|event| event.summary.contains("late: all instances"));
     wait_until("it is placed as usual", async || {
         told(&site.cluster.events().await).then_some(())
@@ -170,7 +170,7 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         );
     }
     assert!(!text(&site.ctl(&["assignments"])).contains("orphaned"));
-    // The chain goes on from the snapshot that the backup has.
+    // The chain continues from the snapshot in the backup.
     let key: String = old
         .integrity
         .unwrap()
@@ -185,7 +185,7 @@ async fn a_restored_coordinator_takes_over_what_runs_and_moves_nothing() {
         .header
         .cycle;
     assert!(text(&chain).contains(&format!("cycles {cycle} to")), "{}", text(&chain));
-    // It survives its own restart, too.
+    // The restored state survives a restart.
     site.cluster.kill().await;
     site.cluster.restart().await;
     site.cluster.node_is("one", Liveness::Online).await;
@@ -272,7 +272,7 @@ async fn what_was_altered_cut_short_or_not_finished_is_refused() {
     let untrusted = run("wynectl", &["backup", "verify", &shown, "--public-key", &other]);
     assert_eq!(untrusted.status.code(), Some(4), "{}", text(&untrusted));
 
-    // A restore that did not come to its end leaves nothing that starts.
+    // An interrupted restore leaves no startable state.
     cluster.kill().await;
     let half = path("half");
     let done = restore(&shown, &half.display().to_string());
@@ -348,7 +348,7 @@ async fn only_an_admin_makes_a_backup_and_it_brings_the_keys_back() {
         (mode("ca"), mode("ca/1/ca.key"), mode("signing.key")),
         (0o700, 0o600, 0o600)
     );
-    // The admin's credentials, and the nodes', are still believed, and believe.
+    // The credentials of the admin and of the nodes are still accepted, and still accept the coordinator.
     cluster.restart().await;
     cluster.online("known").await;
     let unknown = cluster

@@ -127,7 +127,7 @@ async fn a_newer_session_replaces_the_old_one_and_a_stale_hello_is_refused() {
     let mut stale = RawSession::open(&cluster).await;
     stale.say(Up::Hello(hello(1, 2))).await;
     assert_eq!(stale.refused().await.0.reason(), RefusalReason::Stale);
-    // The second one stands.
+    // The second session stays.
     second.say(Up::Heartbeat(heartbeat(1))).await;
     wait_until("a snapshot shows the second one", async || {
         let row = cluster.node_is("raw-1", Liveness::Online).await;
@@ -169,7 +169,7 @@ async fn a_thousand_silent_streams_are_ended_and_hold_up_nobody() {
 
 #[tokio::test]
 async fn a_flood_of_heartbeats_holds_up_nobody() {
-    // The usual interval: with a shorter one a busy machine holds the bystander up, and not the flood.
+    // The default interval: with a shorter one, a busy machine rather than the flood would delay the bystander.
     let cluster = Cluster::start_with(&["--heartbeat", "2s"]).await;
     let agent = cluster.agent("bystander");
     cluster.node_is("bystander", Liveness::Online).await;

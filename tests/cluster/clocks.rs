@@ -1,4 +1,4 @@
-//! Wall clocks that are wrong, and that are set: libfaketime moves them for one process each, and leaves its monotonic clock alone.
+//! Wall clocks that are wrong or adjusted: libfaketime changes them for one process each, without its monotonic clock.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{
 
 const DAY: u64 = 24 * 3600;
 
-/// Where the library is, as Debian and Fedora have it.
+/// Returns the path of the library on Debian and Fedora.
 fn library() -> Option<PathBuf> {
     let places = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -34,14 +34,14 @@ fn library() -> Option<PathBuf> {
     places.into_iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// A clock of one's own, which can be set while a program runs by it.
+/// An adjustable clock for one program while it runs.
 struct Clock {
     library: PathBuf,
     place: TempDir,
 }
 
 impl Clock {
-    /// `None` where the library is not there.
+    /// Returns `None` if the library is not installed.
     fn new() -> Option<Clock> {
         let Some(library) = library() else {
             skip("libfaketime, which moves the clock of one process");
@@ -53,12 +53,12 @@ impl Clock {
         Some(clock)
     }
 
-    /// A file beside what the clock says.
+    /// Returns a file in the directory of the clock.
     fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    /// By how much it is ahead, as `+3d`, or what it says, as `@1970-01-01 00:00:05`.
+    /// Sets the clock to an offset such as `+3d`, or to a time such as `@1970-01-01 00:00:05`.
     fn set(&self, to: &str) {
         files(&self.path("clock"), to);
     }
@@ -77,7 +77,7 @@ impl Clock {
     }
 }
 
-/// Replaces a file as a whole: it is read all the time.
+/// Replaces a file atomically, because it is read continuously.
 fn files(path: &Path, contents: &str) {
     let beside = path.with_extension("new");
     fs::write(&beside, contents).unwrap();
@@ -92,7 +92,7 @@ fn coordinator(cluster: &Secure, clock: &Clock, extra: &[&str]) -> Process {
     Process::of(command, &cluster.path("coordinator.log"))
 }
 
-/// A cluster whose coordinator runs by a clock, and whose admin's certificate holds by any.
+/// A cluster whose coordinator uses a clock, and whose admin's certificate is valid by any.
 async fn cluster_by(clock: &Clock, flags: &[&'static str]) -> Secure {
     let mut cluster = Secure::start(flags).await;
     cluster.kill().await;
@@ -101,7 +101,7 @@ async fn cluster_by(clock: &Clock, flags: &[&'static str]) -> Secure {
     cluster
 }
 
-/// A host joins as the node `one`, by a clock.
+/// Joins a host as the node `one`, using a clock.
 fn join(cluster: &Secure, clock: &Clock, token: &str) -> Output {
     let data_dir = cluster.path("one").display().to_string();
     let mut command = clock.command("wyneos-agent");
@@ -110,7 +110,7 @@ fn join(cluster: &Secure, clock: &Clock, token: &str) -> Output {
     command.output().unwrap()
 }
 
-/// Waits until a node has got another certificate without showing its own.
+/// Waits until a node received another certificate without presenting its own.
 async fn recovered(cluster: &Secure) {
     let is = |record: &v1::AuditRecord| record.action.ends_with("/Recover") && record.code == 0;
     cluster.audited("the recovery", is).await;
@@ -141,7 +141,7 @@ async fn seals(channel: &Channel) -> Vec<u64> {
         .collect()
 }
 
-/// The newest snapshot's cycle and time.
+/// Returns the cycle and the time of the newest snapshot.
 async fn newest(channel: &Channel) -> (u64, SystemTime) {
     let request = v1::GetSnapshotRequest::default();
     let answer = client::coherence(channel.clone()).get_snapshot(request).await.unwrap();
@@ -156,7 +156,7 @@ async fn token(channel: &Channel) -> String {
     answer.unwrap().into_inner().token
 }
 
-/// Credentials of an admin whose certificate holds for as long as the CA's, by whatever clock.
+/// Creates an admin's credentials that are valid as long as the CA's, by any clock.
 fn long_lived(cluster: &Secure) {
     let admin = Principal::new(cluster.cluster(), Role::Admin, "admin").unwrap();
     let now = SystemTime::now();
@@ -177,7 +177,7 @@ async fn a_clock_that_is_set_three_days_ahead_for_a_moment_deletes_nothing() {
     let Some(clock) = Clock::new() else { return };
     let cluster = cluster_by(&clock, &[]).await;
     cluster.snapshot().await;
-    // It stands meanwhile: nobody else takes a certificate for good that the coordinator makes by a clock that is ahead.
+    // The connection stays open, because no client accepts a certificate issued by a clock that is ahead.
     let channel = cluster.admin().await;
     let by = token(&channel).await;
     let before = seals(&channel).await;
@@ -188,7 +188,7 @@ async fn a_clock_that_is_set_three_days_ahead_for_a_moment_deletes_nothing() {
         (ahead && cycle > before[0] + 5).then_some(())
     })
     .await;
-    // Making one would take away those that have expired.
+    // Creating a token would remove expired ones.
     token(&channel).await;
     clock.set("+0");
     wait_until("cycles run by the clock that was set back", async || {
@@ -220,7 +220,7 @@ async fn a_clock_that_was_ahead_as_a_new_ca_was_prepared_keeps_nobody_from_going
         (time > SystemTime::now() + Duration::from_secs(2 * DAY)).then_some(())
     })
     .await;
-    // By the channel that stands: the coordinator may renew its own certificate by this clock.
+    // Uses the existing channel, because the coordinator may renew its own certificate by this clock.
     let rotate = async |step: v1::RotationStep| {
         let step = step.into();
         let request = v1::RotateAuthorityRequest { step, force: false };
@@ -232,7 +232,7 @@ async fn a_clock_that_was_ahead_as_a_new_ca_was_prepared_keeps_nobody_from_going
     let shown = client::access(channel.clone()).get_authorities(request).await;
     let shown = shown.unwrap().into_inner();
     assert_eq!((shown.nodes_behind, shown.nodes_behind_unknown), (0, false));
-    // The new CA is of that clock, too: another one takes its place, and every step changes all or nothing.
+    // The new CA was issued by that clock too. Another one replaces it, and every step is atomic.
     let early = rotate(v1::RotationStep::Activate).await.unwrap_err();
     assert!(early.message().contains("ca prepare"), "{early}");
     for step in [
@@ -247,7 +247,7 @@ async fn a_clock_that_was_ahead_as_a_new_ca_was_prepared_keeps_nobody_from_going
 #[tokio::test]
 async fn what_is_kept_for_a_time_goes_though_the_clock_was_set_back() {
     let Some(clock) = Clock::new() else { return };
-    // In the CA's first hour: certificates hold.
+    // Within the first hour of the CA, certificates are valid.
     let cluster = cluster_by(&clock, &["--history-max-age", "2s"]).await;
     cluster.snapshot().await;
     let channel = cluster.admin().await;
@@ -279,7 +279,7 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
         Process::of(command, &clock.path("log"))
     };
     let mut early = start("300ms");
-    // Not 64, on which its unit gives up.
+    // Not 64, after which systemd would not restart the unit.
     assert_eq!(early.ended().await.code(), Some(1), "{}", early.log_text());
     let log = early.log_text();
     assert!(
@@ -287,7 +287,7 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
         "{log}"
     );
     assert!(!data_dir.join("ca").exists());
-    // One that waits for long enough starts as the clock is set, and makes its CA by it.
+    // A coordinator with a sufficient timeout starts once the clock is set, and creates its CA by the set clock.
     let patient = start("1h");
     let log = || patient.log_text();
     wait_until("it waits", async || {
@@ -303,7 +303,8 @@ async fn a_coordinator_of_1970_waits_makes_no_ca_and_ends_so_that_it_is_started_
     let built = SystemTime::UNIX_EPOCH + Duration::from_millis(BUILT.0 as u64);
     assert!(made.start + Duration::from_secs(3_600) >= built, "{made:?}");
     patient.kill().await;
-    // Its own host's command makes no credentials by a clock of 1970 either, nor does a coordinator whose CA is of later.
+    // The command on the coordinator's host creates no credentials with a clock of 1970, nor does a coordinator with a
+    // later CA.
     clock.set("@1970-01-01 00:00:05");
     let output = clock
         .command("wyneos-coordinator")
@@ -348,7 +349,7 @@ async fn an_agent_of_1970_says_so_and_comes_by_itself_once_its_clock_is_set() {
 #[tokio::test]
 async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_clock_is_set() {
     let Some(clock) = Clock::new() else { return };
-    // Three days ahead, coordinator and node: what it issues does not hold for whoever has the right time.
+    // Coordinator and node are three days ahead: issued certificates are not valid for hosts with the correct time.
     clock.set("+3d");
     let cluster = cluster_by(&clock, &[]).await;
     let node_clock = Clock::new().unwrap();
@@ -370,7 +371,7 @@ async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_cloc
     let joined = join(&cluster, &node_clock, &token);
     assert!(joined.status.success(), "{}", text(&joined));
     assert!(held(&cluster, "one").start > SystemTime::now() + Duration::from_secs(2 * DAY));
-    // Both clocks are set: the node's certificate does not hold yet.
+    // Both clocks are set: the node's certificate is not yet valid.
     clock.set("+0");
     node_clock.set("+0");
     let agent = agent(&cluster, &node_clock, "one");
@@ -386,13 +387,14 @@ async fn certificates_of_a_coordinator_that_was_ahead_are_replaced_once_its_cloc
 #[tokio::test]
 async fn an_agent_whose_certificate_the_coordinator_takes_for_early_is_told_so_and_gets_another() {
     let Some(clock) = Clock::new() else { return };
-    // The coordinator's clock is behind: what it and others issued an hour and more ahead is early, by its clock alone.
+    // The coordinator's clock is behind: certificates issued an hour or more ahead are not yet valid by its clock
+    // alone.
     let mut cluster = Secure::start(&[]).await;
     let first = cluster.joined("one").await;
     first.kill().await;
     cluster.kill().await;
     long_lived(&cluster);
-    // The certificate of a coordinator that was an hour ahead of this one, and of this host's clock as well.
+    // The certificate of a coordinator that was an hour ahead of this one and of this host.
     let credentials = Credentials::load_from(&cluster.path("one").join("identity")).unwrap();
     let authority = cluster.authority();
     let now = SystemTime::now();

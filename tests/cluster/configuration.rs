@@ -1,4 +1,4 @@
-//! Both servers' configuration: its layers, its errors, its examples and its documentation.
+//! Configuration of both servers: layers, errors, examples and documentation.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ struct Server {
     program: &'static str,
     environment: &'static str,
     example: &'static str,
-    /// Files that cannot be used, and what the error must name.
+    /// Invalid files, and what the error must name.
     wrong: &'static [(&'static str, &'static str)],
 }
 
@@ -123,7 +123,7 @@ fn the_examples_are_accepted_as_they_are_and_with_every_line_in_effect() {
             .join(server.example);
         let example = fs::read_to_string(path).unwrap();
         stdout(&check(server, &example, &[], None));
-        // Prose is behind "# ", settings are behind "#".
+        // Prose lines begin with "# ", settings with "#".
         let setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
         let in_effect: Vec<&str> = example
             .lines()
@@ -175,7 +175,8 @@ fn a_check_warns_about_users_as_a_start_does() {
     }
 }
 
-/// The mesh says what came of a probe, and where it was sent: what is advertised may not be what is listened on.
+/// The mesh reports the result of each probe and its target address, since the advertised address may not be the one
+/// listened on.
 #[tokio::test]
 async fn the_mesh_says_what_came_of_probes_that_nobody_answers() {
     let cluster = Cluster::start().await;

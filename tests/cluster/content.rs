@@ -1,4 +1,4 @@
-//! Sessions that end over what is said in them: told as that, and not tried again at once.
+//! Sessions that end because of their content: the reason is reported, and reconnection is delayed.
 
 use std::{
     pin::Pin,
@@ -27,7 +27,7 @@ use crate::{
     raw::{RawSession, hello},
 };
 
-/// A coordinator that welcomes whoever comes, and then says more than any agent takes.
+/// A coordinator that accepts every session, and then sends more than an agent accepts.
 #[derive(Clone, Default)]
 struct Verbose(Arc<Mutex<Vec<(Instant, v1::Hello)>>>);
 
@@ -119,7 +119,7 @@ async fn an_agent_that_cannot_read_what_it_is_told_says_so_and_backs_off() {
     for (_, hello) in &hellos[1..] {
         assert!(hello.last_failure.contains("too large"), "{:?}", hello.last_failure);
     }
-    // Half of 1, 2, 4 and 8 seconds at least.
+    // At least half of 1, 2, 4 and 8 seconds.
     let took = hellos[4].0 - hellos[0].0;
     assert!(took >= Duration::from_millis(7_500), "five sessions within {took:?}");
     let log = agent.log_text();
@@ -129,7 +129,7 @@ async fn an_agent_that_cannot_read_what_it_is_told_says_so_and_backs_off() {
     );
 }
 
-/// What the coordinator tells of a node's sessions, once readers know the node.
+/// Returns the coordinator's explanation of a node's sessions, once readers know the node.
 async fn explained(cluster: &Cluster, node: &str) -> v1::ExplainNodeResponse {
     let mut client = client::decisions(cluster.channel().await);
     wait_until(&format!("{node} is known"), async || {
@@ -155,7 +155,8 @@ async fn the_coordinator_tells_what_a_session_ended_over() {
     })
     .await;
     assert!(told.contains("too large") && told.contains("its agent sent"), "{told}");
-    // What an agent could not read, it tells with its next hello: an event each time it is another thing, however often it comes.
+    // The agent's next hello reports what it could not read: one event for each different reason, however often it
+    // repeats.
     for incarnation in 2..8 {
         let mut hello = hello(2, incarnation);
         hello.last_failure = "the coordinator sent what cannot be read here: 7 MB".to_owned();

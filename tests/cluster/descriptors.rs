@@ -1,4 +1,4 @@
-//! Few file descriptors, and many connections that say nothing.
+//! Few file descriptors, and many idle connections.
 
 use std::{net::TcpStream, process::Command, time::Duration};
 
@@ -11,10 +11,10 @@ use wyneos::{
 
 use crate::harness::{Cluster, PATIENCE, Process, QUICK, binary, free_address, wait_until};
 
-/// Connections that are opened and held, more than there are descriptors.
+/// Number of idle connections, more than there are descriptors.
 const IDLE: usize = 80;
 
-/// A program of ours with 64 file descriptors.
+/// Returns a program of this workspace limited to 64 file descriptors.
 fn with_few_descriptors(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
@@ -22,13 +22,14 @@ fn with_few_descriptors(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Restarts the cluster's coordinator with 64 descriptors; the address of its metrics.
+/// Restarts the coordinator with 64 descriptors; returns the address of its metrics.
 async fn restart_with_few(cluster: &mut Cluster) -> String {
     cluster.terminate().await;
     let (metrics, data_dir) = (free_address(), cluster.data_dir());
     let mut args = vec!["run", "--tls=false", "--listen", &cluster.address];
     args.extend(["--metrics-listen", &metrics, "--data-dir", &data_dir]);
-    // A session that a flood ends is noticed at once by its transport; a machine that is busy for some 100 ms is not what is looked for.
+    // The transport detects at once when a flood ends a session; this test must not fail on machines that are busy for
+    // some 100 ms.
     let heartbeat = ["--heartbeat", "5s"];
     let quick = QUICK.chunks(2).filter(|pair| pair[0] != heartbeat[0]);
     args.extend(quick.chain([&heartbeat[..]]).flatten());
@@ -38,14 +39,14 @@ async fn restart_with_few(cluster: &mut Cluster) -> String {
     metrics
 }
 
-/// Connections that say nothing.
+/// Opens idle connections.
 fn idle(address: &str) -> Vec<TcpStream> {
     let address = address.parse().unwrap();
     let open = || TcpStream::connect_timeout(&address, PATIENCE).unwrap();
     std::iter::repeat_with(open).take(IDLE).collect()
 }
 
-/// A connection of its own on which the nodes were asked for.
+/// Opens a connection and lists the nodes on it.
 async fn asked(cluster: &Cluster) -> Option<Channel> {
     let channel = client::connect(&cluster.address).await.ok()?;
     let mut client = client::cluster(channel.clone());
@@ -53,7 +54,7 @@ async fn asked(cluster: &Cluster) -> Option<Channel> {
     Some(channel)
 }
 
-/// What a metrics port serves, on a connection of its own.
+/// Reads a metrics endpoint over a new connection.
 pub async fn scrape(address: &str) -> Option<String> {
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -71,8 +72,8 @@ async fn idle_connections_starve_neither_port_nor_sessions() {
     cluster.node_is("one", Liveness::Online).await;
     let metrics = restart_with_few(&mut cluster).await;
     let before = cluster.node_is("one", Liveness::Online).await;
-    // The second time more than the first: its connections may still be there as the flood begins, and leave as many places free for those
-    // that come later. For the rest room has to be made.
+    // More requests the second time: connections of the first flood may still exist and leave as many places to later
+    // ones. Room for the rest must be made.
     for (port, asks) in [(metrics.clone(), 6), (cluster.address.clone(), 8)] {
         let held = idle(&port);
         let mut used = Vec::new();
@@ -80,7 +81,7 @@ async fn idle_connections_starve_neither_port_nor_sessions() {
             used.push(wait_until("the API answers", async || asked(&cluster).await).await);
             wait_until("metrics are served", async || scrape(&metrics).await).await;
         }
-        // By a connection that proved itself: no flood ends it.
+        // An authenticated connection, which no flood closes.
         let mut client = client::cluster(used[0].clone());
         let request = v1::ListNodesRequest::default();
         let after = client.list_nodes(request).await.unwrap().into_inner().nodes.remove(0);

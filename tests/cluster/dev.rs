@@ -1,4 +1,4 @@
-//! `wynectl dev`, as a stranger uses it.
+//! `wynectl dev`, as a new user runs it.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::harness::{Process, binary, directory, free_address, wait_until};
 
 pub struct Dev {
     process: Process,
-    /// Where it may make files.
+    /// The directory for its files.
     pub directory: tempfile::TempDir,
     pub address: String,
 }
@@ -29,7 +29,7 @@ impl Dev {
         Dev::of(command)
     }
 
-    /// A command that becomes `wynectl dev` with the arguments that are added to it.
+    /// Runs `wynectl dev` with the given command, to which arguments are added.
     pub fn of(mut command: Command) -> Dev {
         let directory = directory();
         let address = free_address();
@@ -65,7 +65,7 @@ impl Dev {
         self.process.ended().await.code()
     }
 
-    /// Command lines of processes that work below its directory.
+    /// Returns the command lines of processes that work below its directory.
     pub fn processes(&self) -> Vec<String> {
         let below = self.directory.path().display().to_string();
         let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
@@ -79,7 +79,7 @@ impl Dev {
         fs::read_dir(self.directory.path().join("tmp")).unwrap().count()
     }
 
-    /// The process of a node's agent, as the table has it.
+    /// Returns the process id of a node's agent, from the table.
     pub fn printed_pid(&self, node: &str) -> u32 {
         let output = self.output();
         let mut rows = output.lines().filter(|line| line.starts_with(&format!("{node} ")));
@@ -88,7 +88,7 @@ impl Dev {
             .unwrap_or_else(|| panic!("{output}"))
     }
 
-    /// Commands that it suggests, in their order, and what they need to be set.
+    /// Returns the suggested commands in order, with the variables that they need.
     fn suggested(&self) -> Vec<String> {
         let output = self.output().replace(" \\\n     ", "");
         let (_, after) = output.split_once("to try next, in another terminal:\n").unwrap();
@@ -96,7 +96,7 @@ impl Dev {
         block.lines().map(|line| line.trim().to_owned()).collect()
     }
 
-    /// The command that starts a process again, as the last death has it.
+    /// Returns the command to restart a process, from the last report of an end.
     pub fn printed_command(&self) -> String {
         let output = self.output().replace(" \\\n     ", "");
         let (_, command) = output.rsplit_once("start it again:").unwrap();
@@ -104,7 +104,7 @@ impl Dev {
         command.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
     }
 
-    /// `wynectl dev ACTION NODE` from another terminal.
+    /// Runs `wynectl dev ACTION NODE` in another terminal.
     fn act(&self, action: &str, node: &str) -> (Option<i32>, String) {
         let mut command = Command::new(binary("wynectl"));
         command.args(["dev", action, node, "--listen", &self.address]);
@@ -116,7 +116,7 @@ impl Dev {
         assert_eq!(code, Some(0), "{said}");
     }
 
-    /// Waits for a line of a further cycle that says so.
+    /// Waits for another cycle's line with this text.
     async fn says_anew(&self, what: &str) {
         let lines = || self.output().matches(what).count();
         let before = lines();
@@ -126,7 +126,7 @@ impl Dev {
         .await;
     }
 
-    /// Control groups of its instances, and those above them.
+    /// Returns the control groups of its instances, and those above them.
     fn groups(&self) -> Vec<PathBuf> {
         let own = format!("wyneos-dev-{}", self.process.id());
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
@@ -137,7 +137,7 @@ impl Dev {
             .collect()
     }
 
-    /// Nothing of it is there any more.
+    /// Asserts that nothing is left behind.
     pub fn left_nothing(&self) {
         assert_eq!(
             (self.processes(), self.files(), self.groups()),
@@ -145,7 +145,7 @@ impl Dev {
         );
     }
 
-    /// The coordinator's process, as the first line has it.
+    /// Returns the coordinator's process id, from the first line.
     fn printed_coordinator(&self) -> u32 {
         let output = self.output();
         let mut lines = output
@@ -157,7 +157,7 @@ impl Dev {
     }
 }
 
-/// How a command ended, and what it said.
+/// Runs a command; returns its status and output.
 fn told(mut command: Command) -> (Option<i32>, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -195,7 +195,7 @@ async fn lives_and_leaves_nothing(mut dev: Dev) {
     for what in [" apply -f ", " dev kill node-2", " dev start node-2", "grpcurl "] {
         assert!(suggested.iter().any(|line| line.contains(what)), "{output}");
     }
-    // What is printed works as printed. grpcurl is not on every machine, and what follows events has no end.
+    // All suggestions work as printed. grpcurl may not be installed, and following events does not end.
     let runs = |line: &&String| !line.contains("--follow") && !line.starts_with("grpcurl ");
     for line in suggested.iter().filter(runs) {
         let mut shell = Command::new("sh");
@@ -225,7 +225,7 @@ async fn it_goes_on_when_an_agent_dies_and_the_printed_command_starts_that_again
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("agent of node-2 started again"), "{said}");
     dev.says_anew("online 2/2").await;
-    // What it started again, it ends, too.
+    // Restarted processes are ended too.
     dev.signal(Signal::INT);
     assert_eq!(dev.ended().await, Some(0));
     dev.left_nothing();
@@ -241,7 +241,7 @@ async fn it_goes_on_when_the_coordinator_dies() {
     assert!(dev.printed_command().contains(" dev start coordinator"));
     dev.done("start", "coordinator");
     dev.says_anew("online 2/2").await;
-    // It ends without a coordinator as well.
+    // It also ends without a coordinator.
     dev.done("kill", "coordinator");
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended().await, Some(0));
@@ -258,7 +258,7 @@ async fn agents_are_stopped_continued_and_killed_from_another_terminal() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
     };
-    // Each of its threads stops at its own next step.
+    // Each thread stops at its own next step.
     wait_until("it stands still", async || (state(pid) == 'T').then_some(())).await;
     dev.says("online 1/2").await;
     let (code, said) = dev.act("start", "node-1");
@@ -274,7 +274,7 @@ async fn agents_are_stopped_continued_and_killed_from_another_terminal() {
         code == Some(5) && said.contains("coordinator and node-1 to node-2"),
         "{said}"
     );
-    // Also those that are stopped are ended.
+    // Stopped processes are ended as well.
     dev.done("stop", "node-1");
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended().await, Some(0));
@@ -315,7 +315,7 @@ async fn its_end_leaves_neither_instances_nor_control_groups() {
         node.contains("\"cgroups\": \"none\""),
         "{node}"
     );
-    // The instances of an agent that was killed are ended with the others.
+    // Instances of a killed agent are ended with the others.
     dev.done("kill", "node-1");
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended().await, Some(0));
@@ -335,7 +335,7 @@ async fn a_signal_while_it_starts_leaves_nothing_either() {
 async fn killed_itself_it_leaves_no_process() {
     let mut dev = Dev::start("2");
     dev.says("cycle ").await;
-    // One that is stopped cannot notice by itself.
+    // A stopped process cannot notice the end by itself.
     dev.done("stop", "node-1");
     dev.signal(Signal::KILL);
     dev.ended().await;

@@ -1,7 +1,7 @@
-//! Every command block of the documents, run as it is printed.
+//! Every command block in the documentation, run as printed.
 //!
-//! A test for each document goes over all of its blocks, and fails when there is one that it has no rule for: commands of `sh` and
-//! `console` run, their output is compared with what is printed, and declarations in `toml` are applied.
+//! One test per document processes all of its blocks and fails for a block without a rule: commands in `sh` and
+//! `console` blocks run, their output is compared with the printed one, and declarations in `toml` blocks are applied.
 
 mod hosts;
 mod links;
@@ -28,7 +28,7 @@ const RUN: [&str; 7] = [
     "docs/workloads.md",
 ];
 
-/// Documents whose blocks are not, and why.
+/// Documents whose blocks are not run, with reasons.
 const NOT_RUN: [(&str, &str); 3] = [
     ("CONTRIBUTING.md", "its commands are the README's"),
     (
@@ -41,7 +41,8 @@ const NOT_RUN: [(&str, &str); 3] = [
     ),
 ];
 
-/// Texts of the documents, and what replaces them in commands and in printed output. `{name}` is a value of the terminal.
+/// Texts in the documents, and their replacements in commands and in printed output. `{name}` is a value of the
+/// terminal.
 const SUBSTITUTES: [(&str, &str); 14] = [
     ("target/release/wynectl", "wynectl"),
     ("HOST:7400", "localhost:{port}"),
@@ -56,14 +57,14 @@ const SUBSTITUTES: [(&str, &str); 14] = [
     ("/run/haproxy/", "{home}/"),
     ("ADDRESS-OF-WEB.0", "{address}"),
     ("PID-OF-WEB.0", "{pid}"),
-    // A user that every host has, for one that some have.
+    // A user that exists on every host, in place of one that may not.
     ("postgres", "daemon"),
 ];
 
-/// Secrets that commands print once: the value, and how it begins.
+/// Secrets that commands print once: the name of the value, and its prefix.
 const SECRETS: [(&str, &str); 2] = [("join", "wyneos-join-1-"), ("bearer", "wyneos-bearer-1-")];
 
-/// Commands that cannot run as printed: the exact text, what runs in its place, and why.
+/// Commands that cannot run as printed: the exact text, its replacement, and the reason.
 const INSTEAD: [(&str, &str, &str); 6] = [
     (
         "cargo build --release",
@@ -100,7 +101,7 @@ const INSTEAD: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// Commands that do not end: a part of the text, and what they write once they run. They end with the test.
+/// Commands that do not end: a part of the text, and the output that shows that they run. They end with the test.
 const GO_ON: [(&str, &str); 10] = [
     ("wyneos-coordinator run --listen", "listening"),
     ("wyneos-agent run", "joined"),
@@ -109,13 +110,13 @@ const GO_ON: [(&str, &str); 10] = [
     ("wynectl assignments -w", "node-"),
     ("wynectl logs web.0 --stderr -f", "GET / "),
     ("haproxy -D", "polling"),
-    // It says nothing while all is well.
+    // No output while everything is well.
     ("follow.py", ""),
     ("CoherenceService/WatchSnapshots", "\"full\""),
     ("EventService/WatchEvents", "\"sequence\""),
 ];
 
-/// Commands that change nothing, by their beginnings: repeated until they succeed and write what is printed.
+/// Read-only commands, by their beginnings: repeated until they succeed and their output matches.
 const READS: [&str; 9] = [
     "grpcurl ",
     "wynectl assignments",
@@ -128,7 +129,7 @@ const READS: [&str; 9] = [
     "wynectl why ",
 ];
 
-/// Tools that a machine may lack: the beginning of their commands, and a command that succeeds where they are installed.
+/// Tools that may not be installed: the beginning of their commands, and a command that checks for them.
 const TOOLS: [(&str, &str); 5] = [
     ("./follow.py ", "command -v haproxy"),
     ("haproxy ", "command -v haproxy"),
@@ -137,7 +138,7 @@ const TOOLS: [(&str, &str); 5] = [
     ("python -m grpc_tools.protoc ", "python -c 'import grpc_tools'"),
 ];
 
-/// No document is left out, and no rule outlives its command.
+/// Every document is listed, and every rule is used.
 #[test]
 fn every_document_with_commands_is_known_and_every_rule_is_needed() {
     let mut pages: Vec<String> = ["README.md", "CONTRIBUTING.md", "deploy/README.md"]

@@ -13,10 +13,10 @@ use wyneos_core::integrity::{PublicKey, Seal, Verifier};
 
 use crate::harness::{Cluster, Process, wait_until};
 
-/// Kills under write load. Each takes well under a second.
+/// Number of kills under write load. Each takes well under a second.
 const KILLS: usize = 50;
 
-/// Writes labels until the coordinator is gone; notes each that was acknowledged with its event.
+/// Writes labels until the coordinator ends; records each acknowledged one with its event.
 async fn write(
     cluster_address: String,
     key: String,
@@ -68,7 +68,7 @@ async fn what_was_acknowledged_survives_fifty_kills() {
                 tokio::spawn(write(cluster.address.clone(), format!("w{writer}"), next, acknowledged))
             })
             .collect();
-        // In the midst of the writing, each time somewhere else.
+        // Each kill hits a different point of the writing.
         wait_until("some writes are acknowledged", async || {
             (acknowledged.lock().unwrap().len() >= before + 3 + kill % 7).then_some(())
         })
@@ -97,7 +97,7 @@ async fn what_was_acknowledged_survives_fifty_kills() {
             event.summary
         );
     }
-    // Of each writer's key, the node has the last acknowledged value, or a later one whose answer was cut off.
+    // For each writer's key, the node has the last acknowledged value, or a later one whose answer was cut off.
     let labels = cluster.snapshot().await.nodes[0].labels.clone();
     for writer in 0..4 {
         let key = format!("w{writer}");
@@ -112,7 +112,7 @@ async fn what_was_acknowledged_survives_fifty_kills() {
             .and_then(|label| label.value.parse::<u64>().ok());
         assert!(kept >= last, "{key}: kept {kept:?}, acknowledged {last:?}");
     }
-    // No gap in the numbers either.
+    // The numbers have no gap.
     let sequences: Vec<u64> = events.keys().copied().collect();
     assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<u64>>());
 }
@@ -230,7 +230,7 @@ async fn a_coordinator_that_is_asked_to_stop_drains() {
     drop(agent);
 }
 
-/// A file system in a file, mounted; it is thawed and gone with this.
+/// A mounted file system in a file; it is thawed and removed when dropped.
 struct Frozen(std::path::PathBuf);
 
 impl Frozen {
@@ -279,7 +279,7 @@ async fn a_disk_that_stands_still_does_not_hold_up_the_end() {
             .then_some(())
     })
     .await;
-    // The kernel lets go of a process once its writes are through.
+    // The kernel releases a process once its writes are complete.
     assert!(disk.set("-u"));
     assert_eq!(coordinator.ended().await.code(), Some(1));
     cluster.restart().await;

@@ -41,12 +41,12 @@ async fn joining_is_one_command_and_harmless_twice() {
             .iter()
             .any(|label| (label.key.as_str(), label.value.as_str()) == ("zone", "a"))
     );
-    // The same host, the same key: nothing is used up, though the only use is gone.
+    // The same host with the same key: no use is consumed, although the only one is gone.
     let again = cluster.join("one", &token);
     assert!(again.status.success(), "{}", text(&again));
     let row_again = cluster.online("one").await;
     assert_eq!((row_again.id, row_again.session), (row.id, row.session));
-    // Another host has no use of it.
+    // Another host cannot use the token.
     let other = cluster.join("two", &token);
     assert_eq!(other.status.code(), Some(1));
     assert!(text(&other).contains("wynectl token create"), "{}", text(&other));
@@ -78,7 +78,7 @@ async fn the_configuration_of_a_server_says_what_joining_and_making_an_admin_nee
     assert!(text(&joined).contains("as by-file"), "{}", text(&joined));
     let agent = Process::start("wyneos-agent", &["run", "--config", &file], &cluster.path("agent.log"));
     cluster.online("by-file").await;
-    // Flags win.
+    // Flags take precedence.
     let token = cluster.token(1).await;
     let flags = ["--data-dir", &named, "--name", "by-flag"];
     let joined = run(
@@ -91,7 +91,7 @@ async fn the_configuration_of_a_server_says_what_joining_and_making_an_admin_nee
         text(&joined)
     );
     assert!(cluster.path("flagged").join("joined.toml").exists());
-    // What is wrong in it is named, and so is what is missing.
+    // Errors name an invalid field, and a missing one.
     for (more, named) in [("colour = 1\n", "colour"), ("ports = \"1\"\n", "ports")] {
         std::fs::write(&file, text_of(more)).unwrap();
         let refused = run("wyneos-agent", &["join", "--config", &file, "--token", &token]);
@@ -145,7 +145,7 @@ async fn tokens_that_are_no_good_let_nobody_in_and_say_so() {
     let good: JoinToken = token.parse().unwrap();
     let forged = JoinToken::new(good.cluster, good.fingerprint, [5; 28]).to_string();
     refused(&cluster, &forged, "wynectl token create");
-    // Another cluster's: this coordinator is not the one that it names.
+    // A token of another cluster: this coordinator is not the one that it names.
     let foreign = JoinToken::new(wyneos_core::id::Uuid([4; 16]), good.fingerprint, [5; 28]).to_string();
     refused(&cluster, &foreign, "is it the coordinator that issued the token?");
     let pinned = JoinToken::new(good.cluster, [9; 32], [5; 28]).to_string();
@@ -161,7 +161,7 @@ async fn tokens_that_are_no_good_let_nobody_in_and_say_so() {
     };
     let short = cluster.token_for(short).await;
     let expires = Instant::now() + Duration::from_millis(1_100);
-    // What was used up and what expires survives a kill.
+    // Used and expiring tokens survive a kill.
     assert!(cluster.join("other", &token).status.success());
     cluster.kill().await;
     cluster.restart().await;
@@ -294,7 +294,7 @@ async fn a_revoked_node_is_shut_out_by_the_coordinator_and_by_its_peers() {
             record.action.ends_with("/Session") && record.reason.contains("revoked")
         })
         .await;
-    // Durable, and a token does not take it back.
+    // The revocation is durable, and a token does not revert it.
     cluster.kill().await;
     cluster.restart().await;
     let again = cluster.join("two", &cluster.token(1).await);

@@ -1,4 +1,4 @@
-//! Floods of calls: by clients that do not read, and by clients that nobody knows.
+//! Floods of calls: by clients that do not read, and by unauthenticated clients.
 
 use std::{
     net::SocketAddr,
@@ -32,7 +32,7 @@ const MIB: u64 = 1 << 20;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Frame types of HTTP/2, and flags.
+/// Frame types and flags of HTTP/2.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -45,13 +45,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A text as HPACK has it, without Huffman coding.
+/// Encodes a text for HPACK, without Huffman coding.
 fn hpack(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap();
     [&[length], text.as_bytes()].concat()
 }
 
-/// The headers of a call.
+/// Returns the headers of a call.
 fn headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x87, 0x04];
     block.extend(hpack(path));
@@ -65,7 +65,8 @@ fn headers(path: &str) -> Vec<u8> {
     block
 }
 
-/// A client's first bytes; the server's table of headers is empty, so that each answer has all of its bytes.
+/// Returns a client's first bytes; the table of the server's headers is empty, so that each answer is transferred in
+/// full.
 fn greeting() -> Vec<u8> {
     let settings = frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
     [PREFACE, &settings, &frame(SETTINGS, ACK, 0, &[])].concat()
@@ -79,7 +80,7 @@ async fn connect(source: &str, address: &str, receives: u32) -> TcpStream {
     socket.connect(address).await.unwrap()
 }
 
-/// Calls as often as the server takes it, and reads nothing.
+/// Calls as often as the server permits, and reads nothing.
 async fn call_and_read_nothing(stream: &mut (impl AsyncWrite + Unpin), path: &str, message: &[u8]) {
     let mut bytes = greeting();
     let block = headers(path);
@@ -88,11 +89,11 @@ async fn call_and_read_nothing(stream: &mut (impl AsyncWrite + Unpin), path: &st
         bytes.extend(frame(HEADERS, END_HEADERS, stream, &block));
         bytes.extend(frame(DATA, END_STREAM, stream, message));
     }
-    // The server may close the connection, or take no more.
+    // The server may close the connection or stop reading.
     drop(timeout(Duration::from_millis(500), stream.write_all(&bytes)).await);
 }
 
-/// Each call and its message: refused by its handler, and by the gate.
+/// Calls with their messages: one refused by its handler, one by the gate.
 fn refused_calls() -> [(&'static str, Vec<u8>); 2] {
     let name = "n".repeat(60);
     let length = u8::try_from(name.len()).unwrap();
@@ -128,14 +129,14 @@ async fn errors_that_are_not_read_cost_little() {
         })
         .await;
         let grown = grown.saturating_sub(before);
-        // Of 120,000 answers.
+        // For 120,000 answers.
         assert!(grown < 40 * MIB, "{path}: {} MiB", grown / MIB);
         cluster.snapshot().await;
         drop(held);
     }
 }
 
-/// Calls an rpc that there is none of as fast as the server answers; counts what comes.
+/// Calls an unknown rpc as fast as the server answers, and counts the answers.
 async fn flood(mut stream: impl AsyncRead + AsyncWrite + Unpin, at_once: u32, until: Instant, answered: &AtomicU64) {
     let (block, mut next, mut buffer) = (headers("/wyneos.v1.NoService/NoRpc"), 1, vec![0; 1 << 16]);
     if stream.write_all(&greeting()).await.is_err() {
@@ -160,7 +161,7 @@ async fn flood(mut stream: impl AsyncRead + AsyncWrite + Unpin, at_once: u32, un
     }
 }
 
-/// How often agents were cut off.
+/// Returns how often agents were disconnected.
 async fn cut_off(cluster: &Secure) -> usize {
     let request = v1::ListEventsRequest {
         page_size: 1_000,
@@ -212,7 +213,7 @@ async fn a_flood_of_those_whom_nobody_knows_cuts_no_agent_off() {
     }
     floods.join_all().await;
     assert!(answered.load(Ordering::Relaxed) > 0);
-    // A machine that is busy with other things cuts agents off without a flood, too; one more is left to chance.
+    // A busy machine may disconnect agents without a flood; one more is tolerated.
     let (flooded, quiet) = (cut_off(&cluster).await, cut_off(&quiet).await);
     assert!(flooded <= quiet + 1, "{flooded} cut off, and {quiet} without a flood");
     for before in before {
@@ -228,7 +229,7 @@ async fn a_flood_of_those_whom_nobody_knows_cuts_no_agent_off() {
         .lines()
         .find_map(|line| line.strip_prefix("wyneos_coordinator_calls_refused_total{reason=\"no_rule\"} "));
     let carried: u64 = carried.unwrap().parse().unwrap();
-    // 300 at once, 50 a second for as long as this took on a busy machine, and what was under way on each connection that was turned away.
+    // 300 at once, 50 per second for the duration on a busy machine, and those in progress on each refused connection.
     let opened = opened.load(Ordering::Relaxed);
     let most = 300 + 50 * (began.elapsed().as_secs() + 1) + 64 * opened;
     eprintln!(

@@ -1,4 +1,4 @@
-//! Nodes that are gone for good are forgotten: by readers, by the store, and their names are free.
+//! Forgetting of nodes that are permanently gone: readers and the store forget them, and their names become free.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -48,7 +48,7 @@ async fn who_left_is_forgotten_once_its_lease_is_over_and_watchers_and_the_store
         .await
         .unwrap()
         .into_inner();
-    // A minute and a few seconds: what is said meanwhile is how long it takes still.
+    // A minute and a few seconds; in the meantime, the refusal states the remaining time.
     let done = loop {
         match forget(&cluster, "raw-2").await {
             Ok(done) => break done,
@@ -73,7 +73,7 @@ async fn who_left_is_forgotten_once_its_lease_is_over_and_watchers_and_the_store
     }
     assert!(removed, "a delta told of it");
     assert_eq!(forget(&cluster, "raw-2").await.unwrap_err().0, Code::NotFound);
-    // There is room for another one, and the next coordinator does not know it either.
+    // There is room for another node, and the next coordinator does not know the forgotten one either.
     let _third = RawSession::welcomed(&cluster, hello(3, 1)).await;
     cluster.kill().await;
     cluster.restart().await;
@@ -86,7 +86,7 @@ async fn who_left_is_forgotten_once_its_lease_is_over_and_watchers_and_the_store
     let told = events.iter().filter(|event| event.node_name == "raw-2");
     assert!(told.clone().any(|event| event.summary.starts_with("forget raw-2")));
     assert!(told.clone().any(|event| event.summary.contains("left")));
-    // By its id, what is kept of it is still told; its name may be another's.
+    // The retained events are still readable by the node's id; its name may be reused.
     let id = told.clone().next().unwrap().node_id.clone();
     let of = async |node: &str| {
         let request = v1::ListEventsRequest {

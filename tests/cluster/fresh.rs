@@ -1,4 +1,5 @@
-//! What is concluded of nodes is read at once. The cycle is so long that no snapshot but the first is published meanwhile.
+//! Conclusions about nodes are readable immediately. The cycle is so long that only the first snapshot is published
+//! during the tests.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use crate::{
     secure::{Secure, text},
 };
 
-/// The longest that a reader waits for what was concluded: 50 ms, and what a busy machine takes.
+/// Maximum delay until a reader sees a conclusion: 50 ms, plus a margin for busy machines.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A node by each read that shows one, in one state each: `None` when a list shows none and no other read before it did.
+/// Reads a node by every rpc that shows one; all must show the same state. `None` if a list does not contain the node
+/// and no earlier read did.
 async fn read(channel: &Channel, name: &str) -> Option<v1::NodeRow> {
     let node = name.to_owned();
     let explained = client::decisions(channel.clone())
@@ -34,7 +36,7 @@ async fn read(channel: &Channel, name: &str) -> Option<v1::NodeRow> {
         assert_eq!(explained.unwrap_err().code(), Code::NotFound);
         return None;
     };
-    // It registered between two of the reads: all of them show it from now on.
+    // The node registered between two reads: from now on, all of them show it.
     let (Ok(got), Ok(explained)) = (got, explained) else {
         return Box::pin(read(channel, name)).await;
     };
@@ -128,7 +130,7 @@ async fn readers_see_a_killed_agent_and_one_that_is_back_without_waiting_for_a_c
             .contains(&Liveness::Suspect)
             .then(Instant::now)
     };
-    // `why` never contradicts itself meanwhile.
+    // In the meantime, `why` never contradicts itself.
     let concluded = wait_until("an event says so", async || {
         explained(&channel).await;
         suspected().await
@@ -164,7 +166,7 @@ async fn readers_see_a_killed_agent_and_one_that_is_back_without_waiting_for_a_c
     drop(agent);
 }
 
-/// Reads why a node is as it is, and checks that its row and its newest decision say the same.
+/// Reads the explanation of a node, and checks that its row and its newest decision agree.
 async fn explained(channel: &Channel) {
     let node = "one".to_owned();
     let why = client::decisions(channel.clone())

@@ -1,4 +1,4 @@
-//! Starts, kills, pauses and restarts the servers; keeps a log of each.
+//! Starts, kills, pauses and restarts the servers, and keeps a log of each.
 
 use std::{
     io::Write,
@@ -13,10 +13,10 @@ use tonic::transport::Channel;
 use wyneos::{client, v1};
 use wyneos_launch::{LOOK, Launch};
 
-/// How long anything that must happen may take. Far longer than it takes: machines are shared.
+/// Timeout of every wait. It is far longer than any operation takes, because machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` gives something; panics with `what` after [`PATIENCE`].
+/// Waits until `condition` returns a value; panics with `what` after [`PATIENCE`].
 pub async fn wait_until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -28,24 +28,24 @@ pub async fn wait_until<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
     }
 }
 
-/// A binary of this workspace, beside the test's own.
+/// Returns a binary of this workspace, in the directory of the test's own.
 pub fn binary(name: &str) -> PathBuf {
     wyneos_launch::program(name).unwrap()
 }
 
-/// An address that nobody uses now.
+/// Returns an unused address.
 pub fn free_address() -> String {
     wyneos_launch::free_address().unwrap()
 }
 
-/// Passes over a test for want of something of the machine; not under .ci/run, where that has to be there.
+/// Skips a test because the machine lacks something; fails under .ci/run, where it must exist.
 pub fn skip(what: &str) {
     assert!(std::env::var_os("WYNEOS_TOOLS_REQUIRED").is_none(), "not there: {what}");
-    // Not by a macro of the test harness, which hides what passing tests print.
+    // Not with a macro of the test harness, which hides the output of passing tests.
     drop(std::io::stderr().write_all(format!("skipped: {what}\n").as_bytes()));
 }
 
-/// A server that runs; killed when dropped.
+/// A running server; killed when dropped.
 pub struct Process(wyneos_launch::Process);
 
 impl Process {
@@ -55,12 +55,12 @@ impl Process {
         Process::of(command, log)
     }
 
-    /// A process that becomes a server.
+    /// Starts a server.
     pub fn of(command: Command, log: &Path) -> Process {
         Process(Launch::new(command, log).start().unwrap())
     }
 
-    /// A process whose standard output goes to a file of its own.
+    /// Starts a process with standard output in a separate file.
     pub fn with_output(command: Command, output: &Path, log: &Path) -> Process {
         Process(Launch::new(command, log).output(output).start().unwrap())
     }
@@ -77,7 +77,7 @@ impl Process {
         self.0.is_running()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         wait_until("a process ends", async || self.0.try_ended()).await
     }
@@ -96,23 +96,23 @@ impl Process {
         self.0.log_text()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn rss(&self) -> u64 {
         self.0.rss().unwrap()
     }
 
-    /// Threads that it has now.
+    /// Returns the current number of threads.
     pub fn threads(&self) -> usize {
         self.0.threads().unwrap()
     }
 }
 
-/// A temporary directory that programs of any user pass through, as they do through /var/lib.
+/// Returns a temporary directory that programs of any user can traverse, like /var/lib.
 pub fn directory() -> TempDir {
     wyneos_launch::directory().unwrap()
 }
 
-/// Intervals that make tests quick.
+/// Short intervals that speed up tests.
 pub const QUICK: [&str; 8] = [
     "--cycle",
     "300ms",
@@ -124,14 +124,14 @@ pub const QUICK: [&str; 8] = [
     "3s",
 ];
 
-/// A coordinator and what belongs to it. Its address stays the same across restarts.
+/// A coordinator and its files. The address stays the same across restarts.
 pub struct Cluster {
     pub address: String,
     pub coordinator: Option<Process>,
     extra: &'static [&'static str],
-    /// What the servers are started with; the test's own when it is `None`.
+    /// Umask of the servers; the test's own if `None`.
     umask: Option<u32>,
-    /// Dropped last: the coordinator's log is in it.
+    /// Dropped last, because it contains the coordinator's log.
     pub directory: TempDir,
 }
 
@@ -140,12 +140,12 @@ impl Cluster {
         Cluster::start_with(&[]).await
     }
 
-    /// A cluster whose coordinator is told something more, or something else.
+    /// Starts a cluster whose coordinator has additional or different flags.
     pub async fn start_with(extra: &'static [&'static str]) -> Cluster {
         Cluster::begin(extra, None).await
     }
 
-    /// A cluster whose servers are started with this umask.
+    /// Starts a cluster whose servers have this umask.
     pub async fn start_under(umask: u32) -> Cluster {
         Cluster::begin(&[], Some(umask)).await
     }
@@ -162,7 +162,7 @@ impl Cluster {
         cluster
     }
 
-    /// One of the servers, to be started.
+    /// Returns the command of a server.
     fn server(&self, name: &str) -> Command {
         match self.umask {
             None => Command::new(binary(name)),
@@ -179,7 +179,7 @@ impl Cluster {
         self.directory.path().join("coordinator").display().to_string()
     }
 
-    /// Starts the coordinator (again), and waits until it answers.
+    /// Starts or restarts the coordinator, and waits until it answers.
     pub async fn restart(&mut self) {
         let data_dir = self.data_dir();
         let mut args = vec!["run", "--tls=false", "--listen", &self.address, "--data-dir", &data_dir];
@@ -209,7 +209,7 @@ impl Cluster {
         self.agent_with(name, &[])
     }
 
-    /// An agent that is told something more.
+    /// Starts an agent with additional flags.
     pub fn agent_with(&self, name: &str, extra: &[&str]) -> Process {
         let mut command = self.server("wyneos-agent");
         command.args(self.agent_args(name)).args(extra);
@@ -220,7 +220,7 @@ impl Cluster {
         self.directory.path().join(format!("{name}.log"))
     }
 
-    /// What an agent's command line says.
+    /// Returns the arguments of an agent's command line.
     pub fn agent_args(&self, name: &str) -> Vec<String> {
         let data_dir = self.directory.path().join(name).display().to_string();
         let args = [
@@ -261,7 +261,7 @@ impl Cluster {
             .unwrap()
     }
 
-    /// Waits until a snapshot shows a node so.
+    /// Waits until a snapshot shows a node with this liveness.
     pub async fn node_is(&self, name: &str, liveness: v1::Liveness) -> v1::NodeRow {
         wait_until(&format!("{name} is {liveness:?}"), async || {
             let nodes = self.snapshot().await.nodes;
@@ -272,7 +272,7 @@ impl Cluster {
         .await
     }
 
-    /// All events that are kept.
+    /// Returns all retained events.
     pub async fn events(&self) -> Vec<v1::Event> {
         let mut events = Vec::new();
         let mut request = v1::ListEventsRequest {
@@ -290,7 +290,7 @@ impl Cluster {
         }
     }
 
-    /// The liveness values that a node went through.
+    /// Returns the successive liveness values of a node.
     pub async fn transitions(&self, name: &str) -> Vec<v1::Liveness> {
         let events = self.events().await;
         let of_node = events.into_iter().filter(|event| event.node_name == name);

@@ -1,4 +1,4 @@
-//! Headers, and requests that are no calls.
+//! Headers, and requests that are not calls.
 
 use rustls_pki_types::ServerName;
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
-/// As many empty headers as a call may have.
+/// Returns as many empty headers as a call may have.
 fn many() -> HeaderMap {
     let named = |number: usize| HeaderName::try_from(format!("x{number}")).unwrap();
     (0..400)
@@ -53,7 +53,7 @@ async fn headers_that_nobody_reads_are_not_kept() {
     })
     .await;
     let grown = coordinator.rss().saturating_sub(before);
-    // A stream of the transport takes some kilobytes by itself.
+    // A stream needs a few kilobytes in the transport alone.
     assert!(grown < 40 * MIB, "{} MiB, {counted} bytes counted", grown / MIB);
     assert!(calls.iter().all(|call| !call.is_finished()));
     calls.iter().for_each(tokio::task::JoinHandle::abort);
@@ -75,7 +75,7 @@ async fn every_request_that_is_none_says_why_in_its_status() {
         call.answers().await.error.expect("a refusal")
     };
     let reason = |status: &tonic::Status| status.get_error_details().error_info().map(|info| info.reason.clone());
-    // A field whose length goes beyond the message, and one that is no UTF-8.
+    // A field whose length exceeds the message, and one that is not UTF-8.
     for bytes in [vec![0x0a, 0x7f], vec![0x0a, 0x02, 0xff, 0xfe]] {
         let status = refused("wyneos.v1.ClusterService/GetNode", bytes).await;
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
@@ -108,7 +108,7 @@ async fn requests_that_are_no_calls_are_told_so_counted_and_turned_away() {
     let asked = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
     let writing = tokio::spawn(async move { writer.write_all(&asked).await });
     let mut answers = Vec::new();
-    // It is closed on the way.
+    // The server closes the connection in the meantime.
     drop(reader.read_to_end(&mut answers).await);
     drop(writing.await);
     let answers = String::from_utf8_lossy(&answers);

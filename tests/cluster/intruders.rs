@@ -1,4 +1,4 @@
-//! Whoever should not be let in, and copies of those who should.
+//! Unauthorised callers, and copies of authorised ones.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use crate::{
 
 const NODE: Uuid = Uuid([0x11; 16]);
 
-/// What comes of a hello over a channel.
+/// Sends a hello over a channel; returns the result.
 async fn session(channel: Channel, hello: v1::Hello) -> Result<v1::SessionResponse, Status> {
     let hello = v1::SessionRequest {
         message: Some(Up::Hello(hello)),
@@ -70,7 +70,7 @@ async fn certificates_that_do_not_hold_get_no_connection() {
         ("another cluster's", made_by(&authority, &elsewhere, valid())),
     ];
     for (what, tls) in bad {
-        // With TLS 1.3 the refusal may come behind the handshake.
+        // With TLS 1.3, the refusal may arrive after the handshake.
         let channel = client::connect_with(&cluster.address, Some(&tls)).await;
         let refused = match channel {
             Ok(channel) => session(channel, hello_of(NODE)).await.is_err(),
@@ -103,7 +103,7 @@ async fn an_agent_speaks_for_its_own_node_and_nobody_else_as_an_agent() {
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
-    // A genuine certificate of a node that never joined here: it waits for an operator.
+    // A genuine certificate of a node that never joined: it waits for an operator.
     let welcome = session(cluster.connect(&cluster.as_agent(NODE)).await, hello_of(NODE))
         .await
         .unwrap();
@@ -113,7 +113,7 @@ async fn an_agent_speaks_for_its_own_node_and_nobody_else_as_an_agent() {
     assert_eq!(welcome.admission(), v1::Admission::Pending);
 }
 
-/// What a call without content comes to; `None` while it is under way.
+/// Makes a call without content; returns its result, or `None` while it is in progress.
 async fn call(channel: &Channel, rpc: &str, bearer: Option<&str>) -> Option<Code> {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
@@ -135,7 +135,7 @@ async fn call(channel: &Channel, rpc: &str, bearer: Option<&str>) -> Option<Code
     tokio::time::timeout(Duration::from_millis(700), call).await.ok()
 }
 
-/// A connection from another source than everybody else's.
+/// Connects from another source address than all other clients.
 async fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((source, 0))).unwrap();
@@ -153,12 +153,12 @@ async fn half_open_handshakes_plaintext_and_huge_headers_disturb_nobody() {
     for number in 0..2_000 {
         let mut stream = connect_from([127, 0, 0, 2], address).await;
         if number % 2 == 0 {
-            // The beginning of a record that never goes on; beyond the limit it may be cut off already.
+            // The start of an incomplete record; connections beyond the limit may be closed already.
             drop(stream.write_all(&[22, 3, 1, 2, 0, 1]).await);
         }
         held.push(stream);
     }
-    // While they are held, others come and go.
+    // While these connections are held, others are served.
     cluster.done(&["nodes"]);
     cluster
         .audited("those beyond the limit", |record| {
@@ -171,13 +171,13 @@ async fn half_open_handshakes_plaintext_and_huge_headers_disturb_nobody() {
         })
         .await;
     drop(held);
-    // Plaintext is no way in.
+    // Plaintext is not accepted.
     let plain = client::connect(&cluster.address).await;
     if let Ok(channel) = plain {
         let mut client = client::cluster(channel);
         client.list_nodes(v1::ListNodesRequest::default()).await.unwrap_err();
     }
-    // A header that fills memory.
+    // A header that would consume memory.
     let mut request = tonic::Request::new(v1::ListNodesRequest::default());
     request
         .metadata_mut()
@@ -267,7 +267,7 @@ async fn of_a_copied_identity_neither_replaces_the_other_and_the_operator_is_tol
             .then_some(())
     })
     .await;
-    // Once the original is gone, the copy is it.
+    // Once the original is gone, the copy takes its place.
     original.kill().await;
     cluster
         .node("one", |node| {
@@ -319,7 +319,7 @@ async fn no_secret_is_told() {
             assert!(!place.contains(secret.as_str()), "a secret is told in place {at}");
         }
     }
-    // In the store as hashes alone.
+    // The store contains only hashes.
     let mut files = Vec::new();
     for name in ["state.redb", "audit.redb", "history.redb"] {
         files.extend(std::fs::read(cluster.path("coordinator").join(name)).unwrap());

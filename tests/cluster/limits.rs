@@ -1,4 +1,4 @@
-//! What happens at the limits that are configured, and what is dropped with them.
+//! Behaviour at configured limits, and the release of what occupied them.
 
 use rustix::process::Signal;
 use tonic::Code;
@@ -27,7 +27,7 @@ async fn a_full_cluster_takes_no_further_node_and_keeps_those_it_has() {
     );
     assert!(refused.detail.contains("max_nodes"), "{}", refused.detail);
     assert!(refused.retry_after.is_some());
-    // One that is known comes back, however full it is.
+    // A known node may return even if the limit is reached.
     drop(second);
     let _second = RawSession::welcomed(&cluster, hello(2, 2)).await;
     drop(first);

@@ -106,7 +106,7 @@ async fn a_paused_coordinator_blames_nobody() {
     }
     let coordinator = cluster.coordinator.as_ref().unwrap();
     coordinator.signal(Signal::STOP);
-    // Longer than silence limit and grace together: the pause itself is what is tested.
+    // Longer than silence limit and grace together: this tests the pause itself.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     coordinator.signal(Signal::CONT);
     let cycle = cluster.snapshot().await.cycle;

@@ -15,16 +15,16 @@ use crate::{
     untyped::Call,
 };
 
-/// Bytes of the texts that are sent.
+/// Length of the texts, in bytes.
 const LONG: usize = 200_000;
 
-/// Bytes of headers and trailers that most gRPC clients take.
+/// Maximum bytes of headers and trailers that most gRPC clients accept.
 const TRAILERS: u32 = 8 * 1024;
 
-/// How long a stream that has nothing to say is listened to.
+/// Time to listen to a stream that has nothing to report.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// The paths of all strings in a message, by field numbers; messages in messages included.
+/// Collects the paths of all strings in a message by field numbers, including nested messages.
 fn strings(message: &MessageDescriptor, path: &[u32], found: &mut Vec<(Vec<u32>, String)>, name: &str) {
     for field in message.fields() {
         let path = [path, &[field.number()]].concat();
@@ -37,7 +37,7 @@ fn strings(message: &MessageDescriptor, path: &[u32], found: &mut Vec<(Vec<u32>,
     }
 }
 
-/// A message in which the string at `path` is `text`, and everything else is absent.
+/// Returns a message with `text` as the string at `path`, and no other field.
 fn with(message: &MessageDescriptor, path: &[u32], text: &str) -> DynamicMessage {
     let mut made = DynamicMessage::new(message.clone());
     let field = message.get_field(path[0]).unwrap();
@@ -59,14 +59,14 @@ async fn call(channel: &Channel, method: &MethodDescriptor, request: Vec<u8>) ->
         channel,
         rpc: &format!("{}/{}", method.parent_service().full_name(), method.name()),
         request,
-        // What follows the first message is not there for the time being.
+        // No message follows the first one for now.
         stays: method.is_client_streaming(),
         patience: [if method.is_server_streaming() { QUIET } else { PATIENCE }, QUIET],
     };
     told.answers().await.error.map_or(Ok(()), Err)
 }
 
-/// Those that name something which is not there.
+/// Returns whether the field names an object that does not exist.
 fn is_look_up(method: &str, field: &str) -> bool {
     match method {
         "LabelNode" => field == ".node",
@@ -138,7 +138,7 @@ async fn whatever_is_long_is_answered_with_a_status_that_every_client_can_read()
         tried > 400 && looked_up > 100,
         "{tried} tried, {looked_up} of them look-ups"
     );
-    // Nothing of it is kept as it was sent.
+    // Nothing is stored unmodified.
     for event in cluster.events().await {
         assert!(event.summary.len() <= 1_024, "{}", event.summary);
     }

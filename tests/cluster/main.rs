@@ -1,4 +1,4 @@
-//! The production binaries as separate processes, and what may happen to them.
+//! Tests of the production binaries as separate processes, under faults.
 
 // The lint's exemption for tests does not apply to helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]

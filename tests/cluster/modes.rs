@@ -1,4 +1,4 @@
-//! The modes of files, whatever umask a process was started with, and who can read what.
+//! File modes for any umask of the process, and access by other users.
 
 use std::{
     fs,
@@ -15,7 +15,8 @@ use crate::{
     work::{Site, id, status},
 };
 
-/// What docs/security.md says of a server's files: patterns by path, of which `*` stands for one name, and modes.
+/// Returns the documented files of a server in docs/security.md: path patterns, in which `*` stands for one name, and
+/// modes.
 fn documented(server: &str) -> Vec<(Vec<String>, u32)> {
     let book = include_str!("../../docs/security.md");
     let section = book.split("## File modes\n").nth(1).unwrap();
@@ -35,7 +36,7 @@ fn documented(server: &str) -> Vec<(Vec<String>, u32)> {
     rows
 }
 
-/// Everything in a directory, itself as "."; of an instance's own directory only that it is there.
+/// Returns everything in a directory, which is itself "."; the contents of instances' working directories are omitted.
 fn all(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     let mut at = 0;
@@ -48,7 +49,7 @@ fn all(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Everything in a data_dir has the mode that is documented, and nothing else is in it.
+/// Checks that everything in a data_dir has the documented mode, and nothing else is in it.
 fn check(server: &str, data_dir: &Path, when: &str) {
     let documented = documented(server);
     for path in all(data_dir) {
@@ -57,7 +58,7 @@ fn check(server: &str, data_dir: &Path, when: &str) {
             0 => vec!["."],
             _ => below.iter().map(|part| part.to_str().unwrap()).collect(),
         };
-        // It may have been a file that was on its way to another name.
+        // The file may have been temporary, about to be renamed.
         let Ok(there) = fs::symlink_metadata(&path) else {
             continue;
         };
@@ -74,7 +75,7 @@ fn check(server: &str, data_dir: &Path, when: &str) {
     }
 }
 
-/// Opens everything in a data_dir to everybody, as versions did that took the umask as it was.
+/// Makes everything in a data_dir accessible to all users, as earlier versions did by inheriting the umask.
 fn expose(data_dir: &Path) {
     for path in all(data_dir) {
         let is_key =
@@ -87,7 +88,7 @@ fn expose(data_dir: &Path) {
     }
 }
 
-/// What a user without privileges tries: to read each file of a list, to list each directory, and to write beside it.
+/// Actions of an unprivileged user: reading each file of a list, listing each directory, and writing into it.
 const SPY: &str = "while read -r path; do \
     if [ -d \"$path\" ]; then ls \"$path\" >/dev/null 2>&1 && echo \"listed $path\"; touch \"$path/x\" 2>/dev/null && echo \"wrote $path\"; \
     else head -c 1 \"$path\" >/dev/null 2>&1 && echo \"read $path\"; fi; done < $0; \
@@ -113,7 +114,7 @@ async fn nothing_of_others_can_be_read_whatever_the_umask() {
             (text(&site.ctl(&["logs", "victim"])) == "hunter2\n").then_some(())
         })
         .await;
-        // One of the spy's own user: where the kernel contains instances, not even that helps.
+        // An instance of the spy's own user: where the kernel contains instances, even that does not help.
         site.apply("name = \"neighbour\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo > mine; exec sleep 1000\"]\n");
         site.runs("neighbour", 1).await;
         let contained = text(&site.ctl(&["node", "one"])).contains("pid-namespace");
@@ -147,7 +148,7 @@ async fn nothing_of_others_can_be_read_whatever_the_umask() {
         })
         .await;
         assert_eq!(told, "mine\n644\n0022\ndone\n", "{when}");
-        // What an earlier version left is mended.
+        // Modes left by an earlier version are repaired.
         site.cluster.terminate().await;
         site.kill_agent("one").await;
         expose(&coordinator);

@@ -20,7 +20,7 @@ use crate::{
     secure::{Secure, run, text, tls},
 };
 
-/// `wynectl` as a user has it: by contexts alone.
+/// Runs `wynectl` as a user does, with contexts only.
 pub fn by_context(cluster: &Secure, args: &[&str]) -> Output {
     Command::new(binary("wynectl"))
         .args(args)
@@ -58,7 +58,7 @@ async fn a_context_is_all_that_a_user_needs() {
         "{}",
         text(&refused)
     );
-    // Another context, and back.
+    // Switch to another context, and back.
     let add = ["context", "add", "away", "--coordinator", "127.0.0.1:1"];
     assert!(user(&add).status.success());
     assert!(user(&["nodes"]).status.success(), "the first stays in use");
@@ -67,7 +67,7 @@ async fn a_context_is_all_that_a_user_needs() {
     assert!(user(&["nodes", "--context", "home"]).status.success());
     assert_eq!(user(&["context", "use", "nowhere"]).status.code(), Some(5));
     assert!(user(&["context", "remove", "away"]).status.success());
-    // Shut out from the next call on, by one whose channel stands, too.
+    // Revoked from the next call on, also over an established channel.
     let channel = cluster.connect(&tls(&kept)).await;
     let list = |channel| async {
         let answer = client::cluster(channel)
@@ -104,7 +104,7 @@ async fn an_admin_who_lost_the_key_gets_another_one_on_the_coordinators_host() {
     let made = run("wyneos-coordinator", &args);
     assert!(made.status.success(), "{}", text(&made));
     let again = cluster.connect(&tls(&cluster.path("again"))).await;
-    // The lost one is shut out by its name, though it was on no record.
+    // The lost operator is revoked by name, although it was not on record.
     let name = "admin".to_owned();
     let mut access = client::access(again);
     access
@@ -146,7 +146,7 @@ async fn an_operator_ends_its_own_access_only_by_force_and_hears_that_it_did() {
         "{told}"
     );
     assert!(text(&cluster.wynectl(&["nodes"])).contains("this operator was revoked"));
-    // A credential that takes the place of the caller's own is handed over, too.
+    // A credential that replaces the caller's own is delivered as well.
     let (data_dir, out) = (cluster.data_dir(), cluster.path("bob").display().to_string());
     let made = run(
         "wyneos-coordinator",
@@ -178,7 +178,7 @@ async fn an_operator_ends_its_own_access_only_by_force_and_hears_that_it_did() {
     assert_eq!(shut.code(), Code::Unauthenticated);
 }
 
-/// Credentials of an admin that are made on the coordinator's host, in the folder of its name.
+/// Creates an admin's credentials on the coordinator's host, in a directory with the admin's name.
 fn host_made(cluster: &Secure, name: &str) {
     let (data_dir, out) = (cluster.data_dir(), cluster.path(name).display().to_string());
     let args = ["admin", "--data-dir", &data_dir, "--name", name, "--out", &out];
@@ -194,7 +194,7 @@ async fn an_operators_own_name_is_given_another_credential_only_by_force() {
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     assert!(text(&refused).contains("--force"), "{}", text(&refused));
     assert!(cluster.wynectl(&["nodes"]).status.success(), "nothing was changed");
-    // Whoever has this name from the coordinator's host is shut out, and that is said.
+    // Credentials of this name made on the coordinator's host are revoked, and the output says so.
     host_made(&cluster, "zed");
     let told = cluster.wynectl(&["operator", "create", "zed", "--role", "viewer", "--bearer"]);
     let said = String::from_utf8(told.stderr).unwrap();
@@ -231,7 +231,7 @@ async fn whoever_was_shut_out_stays_out_however_many_operators_are_created() {
     for name in ["revoked", "replaced"] {
         shut.push((name, cluster.connect(&tls(&cluster.path(name))).await));
     }
-    // A full table of operators who hold, of which a hint to try again would not be true.
+    // A full table of valid operators, for which a hint to retry would be wrong.
     let fill = |number: usize| v1::CreateOperatorRequest {
         ttl: None,
         ..brief(&format!("fill-{number}"))
@@ -255,7 +255,7 @@ async fn whoever_was_shut_out_stays_out_however_many_operators_are_created() {
     assert!(full.get_error_details().retry_info().is_none(), "{full:?}");
     let message = full.message();
     assert!(!message.contains("try again") && !message.contains("retry"), "{full}");
-    // The table is full, and whoever is not on record can be revoked all the same.
+    // With a full table, an operator that is not on record can still be revoked.
     let late = cluster.connect(&tls(&cluster.path("late"))).await;
     client::access(late.clone())
         .list_join_tokens(v1::ListJoinTokensRequest::default())
@@ -273,7 +273,7 @@ async fn whoever_was_shut_out_stays_out_however_many_operators_are_created() {
         let mut rows = listed.lines().map(|line| line.split_whitespace().next());
         assert!(rows.any(|first| first == Some(name)), "{name}: {listed}");
     }
-    // Revoking one makes room for another.
+    // Revoking an operator frees a place.
     cluster.done(&["operator", "revoke", "fill-7"]);
     admin.create_operator(fill(2_000)).await.unwrap();
 }
@@ -339,7 +339,7 @@ async fn the_audit_says_who_did_what_and_survives_a_kill() {
     }
     let numbers: Vec<u64> = cluster.audit().await.iter().map(|record| record.sequence).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<u64>>());
-    // Whoever wants another key than the coordinator's own word does not get it.
+    // Verification with a key other than the coordinator's fails.
     let other = "11".repeat(32);
     let wrong = cluster.wynectl(&["audit", "--verify", "--public-key", &other]);
     assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong));
@@ -457,7 +457,7 @@ async fn long_lists_of_tokens_and_operators_come_in_pages() {
         key: format!("{at:063}"),
         value: "v".repeat(255),
     };
-    // Each about 20 KiB: together more than a page.
+    // About 20 KiB each: together more than a page.
     let mut made = Vec::new();
     for _ in 0..60 {
         let request = v1::CreateJoinTokenRequest {
@@ -585,7 +585,7 @@ async fn a_retired_ca_ends_its_tokens_and_whoever_it_cut_off_learns_the_remedy()
     for part in ["operators with earlier credentials", "earlier join tokens"] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    // A connection that stands goes on.
+    // An established connection continues.
     let request = v1::ListJoinTokensRequest::default();
     let left = client::access(channel)
         .list_join_tokens(request)

@@ -1,4 +1,4 @@
-//! Plans, which take long: those that nobody waits for any more, and too many of one caller.
+//! Plans, which take long: abandoned ones, and too many of one caller.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     secure::{Secure, nobody},
 };
 
-/// Plans of one connection at once; with six connections, several times as many as one identity may have.
+/// Number of concurrent plans per connection; with six connections, several times the limit of one identity.
 const AT_ONCE: usize = 40;
 
-/// A declaration that takes long to plan, and of which nothing fits.
+/// Returns a declaration that takes long to plan, and fits nowhere.
 fn large(replicas: u32) -> v1::WorkloadSpec {
     let affinity = |number: usize| v1::Constraint {
         key: "node.name".to_owned(),
@@ -49,7 +49,7 @@ fn plan(token: &str, replicas: u32) -> Request<v1::PlanWorkloadRequest> {
 async fn a_flood_of_plans_holds_up_no_agent_and_no_operator() {
     let cluster = Secure::start(&[]).await;
     let _agent = cluster.joined("one").await;
-    // Heartbeats as agents send them by default; a test's are so quick that a busy machine alone misses some.
+    // The default heartbeat interval: with the short one of tests, a busy machine alone causes misses.
     let heartbeat = v1::SetHeartbeatIntervalRequest {
         node: "one".to_owned(),
         interval: Some(Duration::from_secs(2).try_into().unwrap()),
@@ -68,7 +68,7 @@ async fn a_flood_of_plans_holds_up_no_agent_and_no_operator() {
                 calls.spawn(async move { workloads.plan_workload(plan).await.map(drop) });
             }
         }
-        // An operator goes on meanwhile, and plans as well.
+        // In the meantime, an operator continues to work, and to plan.
         let label = v1::LabelNodeRequest {
             node: "one".to_owned(),
             set: vec![v1::Label {
@@ -93,7 +93,7 @@ async fn a_flood_of_plans_holds_up_no_agent_and_no_operator() {
                 Err(status) => panic!("{status:?}"),
             }
         }
-        // Whoever asked for the others goes away.
+        // The callers of the other plans disconnect.
         calls.shutdown().await;
     }
     assert!(refused >= 4 * AT_ONCE, "{refused} refused");

@@ -1,4 +1,4 @@
-//! An agent made by hand: says what it is told to.
+//! A manual agent, which sends what a test specifies.
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -70,7 +70,7 @@ impl RawSession {
             .unwrap();
     }
 
-    /// Opens a session that stands.
+    /// Opens a session that is accepted.
     pub async fn welcomed(cluster: &Cluster, hello: v1::Hello) -> RawSession {
         let mut session = RawSession::open(cluster).await;
         session.say(Up::Hello(hello)).await;

@@ -1,4 +1,4 @@
-//! Reads of the history: many at once, given up by their callers, and of much.
+//! Reads of the history: many at once, abandoned ones, and large ones.
 
 use std::{
     sync::{
@@ -21,14 +21,14 @@ use crate::secure::{Secure, tls};
 
 const MIB: u64 = 1 << 20;
 
-/// Time within which an operator is answered, whatever others read. The machine that runs the tests may be slow.
+/// Maximum time for answers to operators, whatever others read. The machine that runs the tests may be slow.
 const ANSWERED: Duration = Duration::from_secs(10);
 
-/// Labels a command, and bytes of each: as much as there may be.
+/// Number of labels per command, and bytes of each: the maximum.
 const LABELS: usize = 40;
 const VALUE: usize = 245;
 
-/// A history of so many commands, each of which says about 10 KB.
+/// Creates a history of `count` commands with about 10 KB each.
 async fn commands(channel: &Channel, count: u64) {
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
@@ -49,7 +49,7 @@ async fn commands(channel: &Channel, count: u64) {
                     set: (0..LABELS).map(label).collect(),
                     ..Default::default()
                 };
-                // So many at once may be more than the disk takes.
+                // The disk may not keep up with this many.
                 while let Err(status) = client::cluster(channel.clone()).label_node(request.clone()).await {
                     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
                     let wait = status
@@ -66,7 +66,7 @@ async fn commands(channel: &Channel, count: u64) {
     }
 }
 
-/// A viewer's connection of its own.
+/// Opens a viewer's connection.
 async fn viewer(cluster: &Secure) -> Channel {
     cluster.connect(&tls(&cluster.path("viewer"))).await
 }
@@ -78,7 +78,7 @@ async fn with_viewer(extra: &[&'static str]) -> Secure {
     cluster
 }
 
-/// Asks what an operator asks of a cluster in trouble; the longest time that an answer took.
+/// Makes the requests of an operator with a cluster in trouble; returns the longest response time.
 async fn asks(channel: &Channel) -> Duration {
     let mut longest = Duration::ZERO;
     let node = "one".to_owned();
@@ -118,7 +118,7 @@ async fn reads_that_are_given_up_cost_nothing_and_operators_are_answered_meanwhi
             });
         }
         drop(channel);
-        // Long enough that they are all under way; the operator asks meanwhile.
+        // Long enough for all of them to be in progress, while the operator makes requests.
         let (longest, ()) = tokio::join!(asks(&admin), sleep(Duration::from_millis(700)));
         assert!(longest < ANSWERED, "{longest:?}");
         most = most.max(coordinator.threads());
@@ -130,11 +130,11 @@ async fn reads_that_are_given_up_cost_nothing_and_operators_are_answered_meanwhi
     let why = cluster.done(&["why", "one"]);
     assert!(why.contains("one"), "{why}");
     most = most.max(coordinator.threads());
-    // 16 reads have a permit at most, and 8 threads are for the rest.
+    // At most 16 reads have a permit, and 8 threads are for other work.
     assert!(most <= threads + 24, "{most} threads, of {threads} before");
     let grown = grown.max(coordinator.rss()) - before;
     assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
-    // Nothing of it is left behind: another reads as if nothing had been.
+    // Nothing is left behind: another read proceeds normally.
     let mut decisions = client::decisions(viewer(&cluster).await);
     let answer = timeout(ANSWERED, decisions.list_decisions(v1::ListDecisionsRequest::default()));
     answer.await.expect("the backlog is gone").unwrap();
@@ -175,7 +175,7 @@ async fn events_and_pages_of_them_are_bounded_in_bytes() {
     let bytes: usize = kept.iter().map(prost::Message::encoded_len).sum();
     assert!((bytes as u64) < MIB, "{bytes}");
     assert!(kept.contains(&quiet), "others keep theirs: {quiet:?}");
-    // Pages are read as they are sent: many at once hold little.
+    // Pages are read as they are sent, so many concurrent ones hold little memory.
     let coordinator = cluster.coordinator.as_ref().unwrap();
     let before = coordinator.rss();
     let channel = viewer(&cluster).await;
@@ -197,7 +197,7 @@ async fn events_and_pages_of_them_are_bounded_in_bytes() {
     }
     let grown = grown - before;
     assert!(grown < 48 * MIB, "{} MiB", grown / MIB);
-    // What the event left out is in the node's record.
+    // The node's record contains what the event left out.
     let whole = |label: &&v1::Label| label.value.len() == VALUE;
     let is_whole = |row: &v1::NodeRow| row.labels.iter().filter(whole).count() == LABELS;
     cluster.node("one", is_whole).await;

@@ -1,4 +1,4 @@
-//! Certificates and CAs that are replaced while everything runs.
+//! Replacement of certificates and CAs while everything runs.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ async fn certificates_are_renewed_while_the_stream_is_alive() {
         (now != first).then_some(now)
     })
     .await;
-    // Past the end of the first certificate, of the agent's and of the coordinator's.
+    // Past the expiry of the first certificates of the agent and of the coordinator.
     let ends = validity(&first.clone().into()).unwrap().end;
     wait_until("the first one has expired", async || {
         (std::time::SystemTime::now() > ends + Duration::from_secs(1)).then_some(())
@@ -64,7 +64,7 @@ async fn certificates_are_renewed_while_the_stream_is_alive() {
         fs::read(cluster.path("one").join("identity").join("key.pem")).unwrap(),
         key
     );
-    // The coordinator shows another one now, and the stream of before goes on.
+    // The coordinator presents another certificate now, and the existing stream continues.
     cluster.admin().await;
     stream.message().await.unwrap().unwrap();
 }
@@ -109,7 +109,7 @@ async fn certificates_are_renewed_though_the_disk_is_frozen() {
     let Some(device) = Device::mount(cluster.path("one")) else {
         return;
     };
-    // Thawed before the agent is killed, which nothing can end until then.
+    // Thawed before the agent is killed, because until then nothing can end it.
     let (_agent, device) = (cluster.joined("one").await, device);
     let before = cluster.online("one").await;
     device.freeze();
@@ -154,7 +154,7 @@ async fn an_agent_that_was_off_longer_than_its_certificate_comes_back_by_itself(
         })
         .await;
     agent.kill().await;
-    // Where policy does not allow it, one command on that host does.
+    // Where the policy does not allow it, a command on that host does.
     cluster.extra = vec!["--certificate-ttl", "10s", "--late-renewal", "0s"];
     cluster.kill().await;
     cluster.restart().await;
@@ -212,7 +212,7 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
     ];
     assert!(by_context(&cluster, &add).status.success());
     cluster.done(&["ca", "prepare"]);
-    // Nodes hear of it as they renew; until then going on would cut them off.
+    // Nodes receive the new CA when they renew; activating it earlier would disconnect them.
     let too_soon = cluster.wynectl(&["ca", "activate"]);
     assert!(text(&too_soon).contains("NODES_BEHIND"), "{}", text(&too_soon));
     let step = async |step: &str| {
@@ -227,7 +227,7 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
         pem.matches("BEGIN").count()
     };
     assert_eq!(roots(), 2);
-    // Whoever has not heard of the new CA is served still. The admin gets other credentials, an operator renews its own.
+    // Callers without the new CA are still served. The admin gets new credentials, an operator renews its own.
     let (data_dir, admin) = (cluster.data_dir(), cluster.path("new").display().to_string());
     let made = run(
         "wyneos-coordinator",
@@ -237,7 +237,7 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
     let user = |args: &[&str]| by_context(&cluster, args);
     let renewed = user(&["context", "renew"]);
     assert!(renewed.status.success(), "{}", text(&renewed));
-    // Who joins in between knows the coordinator by its token.
+    // A host that joins in between authenticates the coordinator by its token.
     let _late = cluster.joined("late").await;
     step("retire").await;
     assert!(user(&["nodes"]).status.success());
@@ -255,7 +255,7 @@ async fn a_new_ca_is_rolled_in_with_both_trusted_for_a_time() {
         .nodes;
     let after = nodes.iter().find(|node| node.name == "one").unwrap();
     assert_eq!(after.session, before.session);
-    // Whoever shows a certificate of the old one is let in no more.
+    // Certificates of the old CA are no longer accepted.
     let lost = cluster.wynectl(&["nodes"]);
     assert!(!lost.status.success(), "{}", text(&lost));
     let fingerprint = client::access(cluster.connect(&new).await)
@@ -275,7 +275,7 @@ async fn a_stolen_ca_is_replaced_by_three_commands_in_a_row() {
     let shown = cluster.done(&["ca", "show"]);
     assert!(shown.contains("certificates of 0 nodes"), "{shown}");
     cluster.done(&["ca", "prepare"]);
-    // The node has not renewed its certificate: it counts at once, and does not keep a forced step from being taken.
+    // The node has not renewed its certificate: it is counted immediately, and does not prevent a forced step.
     let shown = cluster.done(&["ca", "show"]);
     assert!(shown.contains("certificates of 1 node "), "{shown}");
     let refused = cluster.wynectl(&["ca", "activate"]);
@@ -314,7 +314,7 @@ async fn an_operators_own_ca_is_used_and_replaced_by_its_files() {
     let (old, new) = (made(), made());
     write(&certificate, &old.certificate);
     write(&key, &old.key);
-    // For as long as the test's process.
+    // For the lifetime of the test's process.
     let leaked = |path: &Path| -> &'static str { Box::leak(path.display().to_string().into_boxed_str()) };
     let extra = [
         "--certificate-ttl",
@@ -335,7 +335,7 @@ async fn an_operators_own_ca_is_used_and_replaced_by_its_files() {
     };
     write(&certificate, &format!("{}{}", old.certificate, new.certificate));
     wait_until("the node trusts both", async || (roots() == 2).then_some(())).await;
-    // Operators, too.
+    // The same for operators.
     let both = format!("{}{}", old.certificate, new.certificate);
     write(&cluster.path("admin").join("ca.pem"), &both);
     write(&key, &new.key);
@@ -351,7 +351,7 @@ async fn an_operators_own_ca_is_used_and_replaced_by_its_files() {
     );
 }
 
-/// The CA behind a node's certificate.
+/// Returns the CA that issued a node's certificate.
 fn certificate_of(cluster: &Secure) -> CertificateDer<'static> {
     let folder = cluster.path("one").join("identity");
     Credentials::load_from(&folder).unwrap().chain[1].clone()

@@ -1,4 +1,4 @@
-//! Requests that are never finished, and calls of those whom nobody knows.
+//! Unfinished requests, and calls of unauthenticated callers.
 
 use std::{
     collections::VecDeque,
@@ -33,14 +33,14 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of a piece of a request.
+/// Size of a piece of a request, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// Calls of one connection that a caller without a certificate makes at once. The bytes of refused ones that were on the way count against the
-/// connection, which ends after 1,024 such pieces.
+/// Number of concurrent calls on a connection without a certificate. Bytes of refused calls in transit count against
+/// the connection, which is closed after 1,024 such pieces.
 const BURST: usize = 64;
 
-/// A request's body that begins, and does not end.
+/// A request body that begins but does not end.
 struct Unfinished(VecDeque<Bytes>);
 
 impl http_body::Body for Unfinished {
@@ -55,12 +55,12 @@ impl http_body::Body for Unfinished {
     }
 }
 
-/// Begins a call with a message of `length` bytes, of which the last never comes; the status that it ends with.
+/// Begins a call with a message of `length` bytes whose last byte never arrives; returns its status.
 fn begin(channel: &Channel, rpc: &str, bearer: Option<&str>, length: usize) -> JoinHandle<Status> {
     begin_with(channel, rpc, bearer, length, &HeaderMap::new())
 }
 
-/// The same, with these headers besides.
+/// The same with additional headers.
 pub fn begin_with(
     channel: &Channel,
     rpc: &str,
@@ -95,7 +95,7 @@ pub fn begin_with(
     })
 }
 
-/// What the coordinator serves at its metrics port.
+/// Returns the output of the coordinator's metrics endpoint.
 pub async fn metrics(cluster: &Secure) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let log = cluster.coordinator.as_ref().unwrap().log_text();
@@ -109,7 +109,7 @@ pub async fn metrics(cluster: &Secure) -> String {
     text
 }
 
-/// A bearer token for an operator of this role.
+/// Creates an operator with this role; returns its bearer token.
 pub async fn bearer(cluster: &Secure, name: &str, role: v1::Role) -> String {
     let request = v1::CreateOperatorRequest {
         name: name.to_owned(),
@@ -125,7 +125,7 @@ async fn requests_that_are_never_finished_cost_little_and_end() {
     let cluster = Secure::start(&[]).await;
     let _agent = cluster.joined("one").await;
     let online = cluster.online("one").await;
-    // A viewer who reads, and an operator who changes something: that is carried out though its caller hangs up.
+    // A viewer that reads, and an operator that makes a change, which is carried out although its caller disconnects.
     let callers = [
         (
             "wyneos.v1.ClusterService/ListNodes",
@@ -152,7 +152,7 @@ async fn requests_that_are_never_finished_cost_little_and_end() {
     .await;
     let grown = coordinator.rss().saturating_sub(before);
     assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
-    // Meanwhile others go on.
+    // In the meantime, others continue.
     let after = cluster.online("one").await;
     assert_eq!(
         (after.session, after.liveness_since),
@@ -205,7 +205,7 @@ async fn whoever_joins_sends_little_and_soon() {
     .await;
     let grown = coordinator.rss().saturating_sub(before);
     assert!(grown < 32 * MIB, "{} MiB", grown / MIB);
-    // Too long: by its prefix alone, with the limit.
+    // A message that is too long is refused by its length prefix alone, with the limit.
     let refused = begin(&channel, "grpc.health.v1.Health/Check", None, 2_000)
         .await
         .unwrap();
@@ -231,7 +231,7 @@ async fn headers_without_an_end_are_bounded_before_anybody_is_known() {
     let mut held = Vec::new();
     for _ in 0..300 {
         let mut stream = tokio::net::TcpStream::connect(&cluster.address).await.unwrap();
-        // It is closed on the way.
+        // The server closes the connection in the meantime.
         drop(tokio::time::timeout(Duration::from_secs(5), stream.write_all(&header)).await);
         held.push(stream);
     }
@@ -241,7 +241,7 @@ async fn headers_without_an_end_are_bounded_before_anybody_is_known() {
     drop(held);
 }
 
-/// A connection without a certificate from this address of the host.
+/// Connects without a certificate from this address of the host.
 async fn from(cluster: &Secure, source: &str) -> Channel {
     let connector = TlsConnector::from(nobody(&cluster.path("admin")));
     let source: SocketAddr = format!("{source}:0").parse().unwrap();
@@ -260,7 +260,7 @@ async fn from(cluster: &Secure, source: &str) -> Channel {
     endpoint.connect_with_connector(service_fn(connect)).await.unwrap()
 }
 
-/// Watches health, as often as it is asked for, or until it is refused; what stands, and what refused it.
+/// Watches health up to `times` times or until refused; returns the open streams, and the number of refusals.
 async fn watch(channel: &Channel, times: usize) -> (Vec<Streaming<HealthCheckResponse>>, usize) {
     let (mut held, mut refused) = (Vec::new(), 0);
     for _ in 0..times {
@@ -291,7 +291,7 @@ async fn streams_of_nobody_keep_nobody_from_joining_or_asking_for_health() {
         refused += too;
     }
     assert!(!held.is_empty() && refused > 200, "{} stand", held.len());
-    // From another address, and from the same one: joining has places of its own, and so has a check.
+    // From another address and from the same one: joins and checks have places of their own.
     let own = from(&cluster, "127.0.0.1").await;
     let (more, _) = watch(&own, 100).await;
     for channel in [&attacker, &own] {

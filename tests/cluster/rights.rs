@@ -1,4 +1,5 @@
-//! Who controls what the servers trust on their disks: directories of other users, links that they plant, and files of another kind.
+//! Control over the files that servers trust: directories of other users, links created by them, and files of other
+//! types.
 
 use std::{
     fs::{self, File, Permissions},
@@ -14,14 +15,14 @@ use crate::{
     secure::{Secure, run, text},
 };
 
-/// A user without privileges.
+/// An unprivileged user.
 const OTHER: u32 = 65_534;
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Gives everything in a directory to a user, and follows no link.
+/// Transfers everything in a directory to a user, without following links.
 fn give(path: &Path, user: u32) {
     std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
     if fs::symlink_metadata(path).unwrap().is_dir() {
@@ -31,7 +32,7 @@ fn give(path: &Path, user: u32) {
     }
 }
 
-/// Everything in a directory is this user's.
+/// Asserts that a user owns everything in a directory.
 fn is_all_of(path: &Path, user: u32) {
     let found = fs::symlink_metadata(path).unwrap();
     assert_eq!((found.uid(), found.gid()), (user, user), "{}", path.display());
@@ -42,13 +43,13 @@ fn is_all_of(path: &Path, user: u32) {
     }
 }
 
-/// A copy of a data_dir that has its modes.
+/// Copies a data_dir with its modes.
 fn copied(from: &Path, to: &Path) {
     let output = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// What a server that ends ended with, and its log.
+/// Runs a server to its end; returns its exit status and log.
 async fn ends(program: &str, data_dir: &Path, log: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(binary(program));
     command.args(["run", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
@@ -69,7 +70,7 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
     let at = |name: &str| cluster.path(name);
     let original = at("coordinator");
     drop(fs::remove_dir_all(original.join("audit-inbox")));
-    // A secret of root's, which could be the coordinator's.
+    // A secret of root, which could be the coordinator's.
     copied(&original.join("ca"), &at("secret"));
     let admin = |data_dir: &Path, out: &Path| {
         let args = [
@@ -89,14 +90,14 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
         give(&data_dir, OTHER);
         data_dir
     };
-    // It may write wherever the owner may.
+    // The server may write wherever the owner may.
     let well = fresh("well");
     let made = admin(&well, &at("well-out"));
     assert!(made.status.success(), "{}", text(&made));
     is_all_of(&well, OTHER);
     is_all_of(&at("well-out"), 0);
     assert_eq!(fs::read_dir(well.join("audit-inbox")).unwrap().count(), 1);
-    // The file of a command that begins is replaced by one of the owner's, whatever its name leads to.
+    // The temporary file of a starting command is replaced by the owner, with any target.
     let victim = at("victim");
     fs::create_dir(&victim).unwrap();
     mode(&victim, 0o700);
@@ -112,7 +113,7 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
     assert!(!at("planted-out").exists());
     is_all_of(&victim, 0);
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
-    // Nothing is read for the owner that it cannot read itself.
+    // Nothing is read on behalf of the owner that it could not read itself.
     for (name, file) in [("ca", ""), ("key", "ca/1/ca.key"), ("state", "ca/state.toml")] {
         let data_dir = fresh(&format!("reads-{name}"));
         let place = data_dir.join(if file.is_empty() { "ca" } else { file });
@@ -134,7 +135,7 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
             text(&refused)
         );
     }
-    // Nor are credentials written where the owner decides what a name leads to.
+    // Credentials are not written where the owner controls the path.
     symlink(&victim, well.join("out")).unwrap();
     for out in [well.join("out"), well.join("new/out")] {
         let refused = admin(&well, &out);
@@ -145,7 +146,7 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
         );
     }
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
-    // systemd keeps the directories of dynamic users where these cannot pass through, and gives them a link.
+    // systemd keeps directories of dynamic users where these cannot traverse, and gives them a link.
     fs::create_dir(at("private")).unwrap();
     mode(&at("private"), 0o700);
     fresh("private/coordinator");
@@ -160,7 +161,7 @@ async fn root_makes_an_admin_as_the_owner_of_the_data_dir_and_follows_no_link_of
         told.contains(&format!("{}/ca/state.toml", at("dynamic").display())),
         "{told}"
     );
-    // A directory that leads there and belongs to somebody else.
+    // A directory that leads there and belongs to another user.
     fs::create_dir(at("theirs")).unwrap();
     copied(&original, &at("theirs/coordinator"));
     chown(at("theirs"), Some(OTHER), None).unwrap();
@@ -201,7 +202,7 @@ async fn root_restores_and_joins_as_the_owner_of_the_data_dir() {
     assert!(!refused.status.success(), "{}", text(&refused));
     is_all_of(&victim, 0);
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
-    // What `run --check` shows of a file is what its owner may read.
+    // `run --check` shows only those file contents that the owner may read.
     let secret = at("root-secret");
     fs::write(&secret, "hunter2 = nonsense").unwrap();
     mode(&secret, 0o600);
@@ -216,7 +217,7 @@ async fn root_restores_and_joins_as_the_owner_of_the_data_dir() {
         "{}",
         text(&checked)
     );
-    // Restoring: into a directory of another user, and into one that is not there.
+    // Restoring into a directory of another user, and into one that does not exist.
     let backup = at("backup");
     cluster.done(&["backup", "--output", backup.to_str().unwrap()]);
     fs::create_dir(at("private")).unwrap();
@@ -290,7 +291,7 @@ async fn a_data_dir_that_others_control_is_refused_and_left_as_it_is() {
     }
 }
 
-/// What is put in the place of a file.
+/// Replacement for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Directory,
@@ -302,16 +303,16 @@ enum Kind {
     Empty,
     /// Another file of the same data_dir.
     Other(&'static str),
-    /// It is another user's.
+    /// The file belongs to another user.
     Theirs,
-    /// Others may write it.
+    /// The file is writable for others.
     Open,
 }
 
 impl Kind {
     const SPECIAL: [Kind; 5] = [Kind::Directory, Kind::Pipe, Kind::Socket, Kind::Device, Kind::Dangling];
 
-    /// What is told of it; nothing in particular of contents.
+    /// Returns the text of the error; empty for replaced contents.
     fn told(self) -> &'static str {
         match self {
             Kind::Directory => "directory",
@@ -353,8 +354,8 @@ impl Kind {
     }
 }
 
-/// Each file of a server in the place of which each kind of another thing is put: the server ends with 64, names the file and what is there, and
-/// changes nothing.
+/// Replaces each of these files by each kind: the server exits with 64, names the file and the problem, and changes
+/// nothing.
 async fn each_kind(server: &str, original: &Path, cases: &[(&str, &[Kind])]) {
     let place = directory();
     let log = place.path().join("log");
@@ -367,13 +368,13 @@ async fn each_kind(server: &str, original: &Path, cases: &[(&str, &[Kind])]) {
         }
         for kind in kinds {
             number += 1;
-            // A path that is short enough for a socket.
+            // A path short enough for a socket.
             let data_dir = place.path().join(format!("{number}"));
             copied(original, &data_dir);
             kind.put(&data_dir, name);
             let (code, told) = ends(server, &data_dir, &log).await;
             assert_eq!(code, Some(64), "{server} {name} {kind:?}: {told}");
-            // Of contents the message names what is wrong with them: a key may be told beside its certificate.
+            // For contents, the message names the error: a key may be reported with its certificate.
             let is_named = kind.told().is_empty() || told.contains(data_dir.join(name).to_str().unwrap());
             assert!(
                 is_named && told.contains(kind.told()),
@@ -440,7 +441,7 @@ async fn an_agents_file_of_another_kind_is_told_and_ends_it_for_good() {
         ],
     )
     .await;
-    // What can be made again, or counts as lost, ends nothing: it is replaced, or told.
+    // Files that can be recreated or count as lost do not end the server: they are replaced or reported.
     for (name, kind) in [
         ("begun", Kind::Directory),
         ("begun", Kind::Text),

@@ -1,4 +1,4 @@
-//! Roles: every rpc by every kind of caller, held against the table of docs/security.md.
+//! Roles: every rpc by every kind of caller, compared with the table in docs/security.md.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
 
 const NODE: Uuid = Uuid([0x11; 16]);
 
-/// The roles of people.
+/// The roles of operators.
 const PEOPLE: [(v1::Role, Role); 4] = [
     (v1::Role::Viewer, Role::Viewer),
     (v1::Role::Operator, Role::Operator),
@@ -28,7 +28,7 @@ const PEOPLE: [(v1::Role, Role); 4] = [
     (v1::Role::Admin, Role::Admin),
 ];
 
-/// Every rpc of the protocol.
+/// Returns every rpc of the protocol.
 pub fn rpcs() -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(wyneos::FILE_DESCRIPTOR_SET).unwrap();
     let mut rpcs = Vec::new();
@@ -41,7 +41,7 @@ pub fn rpcs() -> Vec<String> {
     rpcs
 }
 
-/// The table of docs/security.md: who may call what.
+/// Returns the table in docs/security.md: permitted callers by rpc.
 pub fn documented() -> BTreeMap<String, String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -115,7 +115,7 @@ async fn everybody(cluster: &Secure) -> Vec<Somebody> {
     all
 }
 
-/// What a call without content comes to, as far as the beginning of its answer tells.
+/// Makes a call without content; returns its status, or that of the beginning of its answer.
 async fn call(channel: &Channel, rpc: &str, bearer: Option<&str>) -> Code {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
@@ -225,7 +225,7 @@ async fn an_operator_runs_the_cluster_and_a_deployer_brings_the_code() {
         may_not(role, &make, "the role admin");
         may_not(role, &["audit"], "the role admin");
     }
-    // The last line of what ended is a piece of its log.
+    // The last line that an ended instance wrote is part of its log.
     let told =
         "name = \"told\"\nkind = \"batch\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo hunter2 >&2; exit 1\"]\n";
     std::fs::write(&file, told).unwrap();

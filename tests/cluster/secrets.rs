@@ -1,4 +1,4 @@
-//! Values of `env`: who is shown them, and all the places where they must not be.
+//! Values of `env`: who may see them, and all the places where they must not appear.
 
 use std::{
     collections::hash_map::RandomState,
@@ -34,7 +34,7 @@ fn contains(bytes: &[u8], canary: &str) -> bool {
     String::from_utf8_lossy(bytes).contains(canary)
 }
 
-/// How long a further answer of a stream is waited for: some go on for ever.
+/// Time to wait for each further message of a stream, since some do not end.
 const NEXT: Duration = Duration::from_millis(700);
 
 async fn call(channel: &Channel, rpc: &str, request: Vec<u8>) -> Told {
@@ -52,7 +52,7 @@ fn canary() -> String {
     format!("canary{:016x}", RandomState::new().build_hasher().finish())
 }
 
-/// A workload with a secret.
+/// Returns a workload with a secret.
 fn declared(secret: &str) -> v1::WorkloadSpec {
     v1::WorkloadSpec {
         name: "web".to_owned(),
@@ -75,7 +75,7 @@ fn declared(secret: &str) -> v1::WorkloadSpec {
     }
 }
 
-/// Requests that come as far as they can; what has none here needs nothing.
+/// Returns requests that get as far as possible; rpcs without an entry need no content.
 fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
     fn bytes(messages: impl IntoIterator<Item = impl Message>) -> Vec<Vec<u8>> {
         messages.into_iter().map(|message| message.encode_to_vec()).collect()
@@ -189,15 +189,15 @@ fn requests(rpc: &str, instance: &str, secret: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// What these rpcs answer needs more than this cluster has: two nodes with coordinates, a decision that waits, a request for a certificate.
+/// Rpcs that require more than this cluster has: two nodes with coordinates, a pending decision, a certificate request.
 const UNSUITABLE: [&str; 4] = ["EstimateRtt", "ApproveDecision", "RejectDecision", "Renew"];
 
-/// A cluster whose servers tell all they do, with a workload that has a secret.
+/// A cluster whose servers log everything, with a workload that has a secret.
 struct Vault {
-    /// Ends before the directory that it is in.
+    /// Ends before its directory is removed.
     _agent: Process,
     cluster: Secure,
-    /// Where both servers serve their metrics.
+    /// Addresses of both servers' metrics.
     metrics: [String; 2],
 }
 
@@ -239,7 +239,7 @@ impl Vault {
         self.cluster.connect(&tls(&self.cluster.path(role))).await
     }
 
-    /// A call as somebody of a role, which succeeds.
+    /// Makes a call with a role, which must succeed.
     async fn told<T: Message + Default>(&self, role: &str, rpc: &str, request: impl Message) -> T {
         let rpc = format!("wyneos.v1.WorkloadService/{rpc}");
         let told = call(&self.by(role).await, &rpc, request.encode_to_vec()).await;
@@ -268,7 +268,7 @@ impl Vault {
         answer.change.unwrap()
     }
 
-    /// The value that somebody of a role is shown.
+    /// Returns the value as shown to a role.
     async fn value(&self, role: &str) -> String {
         let name = "web".to_owned();
         let answer: v1::GetWorkloadResponse = self.told(role, "GetWorkload", v1::GetWorkloadRequest { name }).await;
@@ -277,7 +277,7 @@ impl Vault {
         env[0].value.clone()
     }
 
-    /// Waits until an instance runs by the present revision; its id.
+    /// Waits until an instance of the current revision runs; returns its id.
     async fn runs(&self) -> String {
         wait_until("an instance runs", async || {
             let request = v1::ListAssignmentsRequest::default();
@@ -300,7 +300,7 @@ impl Vault {
 
 impl Drop for Vault {
     fn drop(&mut self) {
-        // What outlives its agent must not outlive the test.
+        // Processes that outlive their agent must not outlive the test.
         for pid in processes_with(&self.cluster.directory.path().display().to_string()) {
             kill(pid, Signal::TERM);
         }
@@ -317,7 +317,7 @@ fn files(below: &Path) -> Vec<PathBuf> {
     found.collect()
 }
 
-/// Command lines of all processes.
+/// Returns the command lines of all processes.
 fn command_lines() -> Vec<Vec<u8>> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
@@ -329,7 +329,7 @@ fn command_lines() -> Vec<Vec<u8>> {
 async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_else() {
     let vault = Vault::start().await;
     let cluster = &vault.cluster;
-    // The former one stays with the revision to go back to.
+    // The former value is kept in the revision for rollbacks.
     let secrets = [canary(), canary()];
     for secret in &secrets {
         vault.apply(declared(secret)).await;
@@ -343,7 +343,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         assert_eq!(vault.value(role).await, "(hidden)", "{role}");
     }
 
-    // What is refused is not repeated, to whoever gave it, and in the audit.
+    // Rejected values are not repeated, neither to the caller nor in the audit.
     let mut wrong = [declared(""), declared(""), declared("")];
     wrong[0].env[0].name = format!("PASSWORD={}", secrets[0]);
     wrong[1].env[0].value = format!("{}\0", secrets[0]);
@@ -366,7 +366,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         assert_eq!(told.error.as_ref().map(Status::code), Some(Code::InvalidArgument));
         assert!(!secrets.iter().any(|secret| has(&told, secret)), "{:?}", told.error);
     }
-    // Nor does anybody run with what stands for a value.
+    // The placeholder of a value is not accepted as a value.
     let (spec, revision) = (Some(declared("(hidden)")), None);
     let request = v1::ApplyWorkloadRequest {
         spec,
@@ -388,7 +388,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         let channel = vault.by(role).await;
         for rpc in rpcs() {
             let (_, method) = rpc.rsplit_once('/').unwrap();
-            // A backup is looked at below.
+            // Backups are checked below.
             if matches!(method, "Backup") {
                 continue;
             }
@@ -408,7 +408,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         }
     }
 
-    // What is kept, exported and printed.
+    // Files, exports and printed output.
     let path = |name: &str| cluster.path(name).display().to_string();
     cluster.done(&["snapshot", "export", "--output", &path("snapshots")]);
     cluster.done(&["backup", "--output", &path("backup")]);
@@ -468,11 +468,11 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         looked_at += 1;
     }
     assert_eq!(looked_at, 5);
-    // Files that hold them are for their owner alone.
+    // Files with secrets are readable only by their owner.
     let mut holding = 0;
     for server in ["coordinator", "one"] {
         for file in files(&cluster.path(server)) {
-            // It may be gone by now.
+            // The file may be gone by now.
             let (Ok(bytes), Ok(metadata)) = (fs::read(&file), fs::metadata(&file)) else {
                 continue;
             };
@@ -484,7 +484,7 @@ async fn values_of_an_environment_are_shown_to_deployers_and_admins_and_nowhere_
         }
     }
     assert!(holding >= 2, "the state and an order at least: {holding}");
-    // A backup holds them in its records of workloads, and nowhere else.
+    // A backup contains the values in its records of workloads, and nowhere else.
     let mut bytes = fs::read(cluster.path("backup"))
         .unwrap()
         .split_off(wyneos::backup::MAGIC.len());

@@ -1,4 +1,4 @@
-//! A cluster as it is by default: with TLS, joined by tokens.
+//! A cluster with default settings: with TLS, joined by tokens.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,11 +25,11 @@ use crate::harness::{Process, QUICK, binary, directory, free_address, wait_until
 
 pub struct Secure {
     pub address: String,
-    /// Where the coordinator serves its metrics, from its next start on.
+    /// Address of the coordinator's metrics, from its next start on.
     pub metrics: String,
     pub coordinator: Option<Process>,
     pub extra: Vec<&'static str>,
-    /// Dropped last: the coordinator's log is in it.
+    /// Dropped last, because it contains the coordinator's log.
     pub directory: TempDir,
 }
 
@@ -40,7 +40,7 @@ pub fn text(output: &Output) -> String {
 
 /// Runs a program to its end.
 pub fn run(program: &str, args: &[&str]) -> Output {
-    // What is looked for may be in a long line.
+    // The expected text may be in a long line.
     Command::new(binary(program))
         .args(args)
         .env("COLUMNS", "1000")
@@ -69,7 +69,8 @@ impl Secure {
         self.path("coordinator").display().to_string()
     }
 
-    /// Starts the coordinator (again), gets an admin's credentials if there are none, and waits until they let it in.
+    /// Starts or restarts the coordinator, creates an admin's credentials if there are none, and waits until they are
+    /// accepted.
     pub async fn restart(&mut self) {
         let data_dir = self.data_dir();
         let mut args = vec![
@@ -105,7 +106,7 @@ impl Secure {
         self.coordinator.take().unwrap().kill().await;
     }
 
-    /// The cluster's CA, from its files.
+    /// Returns the cluster's CA, read from its files.
     pub fn authority(&self) -> Authority {
         let place = self.path("coordinator").join("ca").join("1");
         let pem = AuthorityPem {
@@ -124,7 +125,7 @@ impl Secure {
         client::connect_with(&self.address, Some(tls)).await.unwrap()
     }
 
-    /// A channel by which an admin talks.
+    /// Returns a channel with an admin's credentials.
     pub async fn admin(&self) -> Channel {
         self.connect(&tls(&self.path("admin"))).await
     }
@@ -142,7 +143,7 @@ impl Secure {
         wait_until("a snapshot", async || self.try_snapshot().await).await
     }
 
-    /// Waits until a snapshot shows a node so.
+    /// Waits until `is` holds for a node in a snapshot.
     pub async fn node(&self, name: &str, is: impl Fn(&v1::NodeRow) -> bool) -> v1::NodeRow {
         wait_until(&format!("{name} is as it should be"), async || {
             let nodes = self.try_snapshot().await?.nodes;
@@ -191,7 +192,7 @@ impl Secure {
         Process::start("wyneos-agent", &args, &self.path(&format!("{name}.log")))
     }
 
-    /// Joins by a token of its own, runs, and waits until the node is online.
+    /// Joins with a new token, runs the agent, and waits until the node is online.
     pub async fn joined(&self, name: &str) -> Process {
         let joined = self.join(name, &self.token(1).await);
         assert!(joined.status.success(), "{}", text(&joined));
@@ -237,7 +238,7 @@ impl Secure {
         .await
     }
 
-    /// TLS by a certificate for `principal` that the cluster's CA made.
+    /// Returns TLS with a certificate for `principal` issued by the cluster's CA.
     pub fn certificate(&self, principal: &Principal, holds: std::ops::Range<SystemTime>) -> Arc<ClientConfig> {
         let (key, chain) = issue(&self.authority(), principal, holds);
         shown(principal, key, chain, self.authority().root())
@@ -266,7 +267,7 @@ pub fn issue(
     (key, chain)
 }
 
-/// TLS that shows a certificate, and trusts `root`.
+/// Returns TLS that presents a certificate, and trusts `root`.
 pub fn shown(
     principal: &Principal,
     key: PrivateKeyDer<'static>,
@@ -284,21 +285,21 @@ pub fn shown(
     client_config(Some(&Keys::new(&credentials).unwrap()), Expected::Coordinator(trust)).unwrap()
 }
 
-/// TLS by the credentials of a folder.
+/// Returns TLS with the credentials in a directory.
 pub fn tls(folder: &Path) -> Arc<ClientConfig> {
     let credentials = Credentials::load_from(folder).unwrap();
     let trust = Trust::new(credentials.principal.cluster, &credentials.roots).unwrap();
     client_config(Some(&Keys::new(&credentials).unwrap()), Expected::Coordinator(trust)).unwrap()
 }
 
-/// TLS that shows nothing, and trusts the coordinator of a folder's credentials.
+/// Returns TLS without a certificate that trusts the coordinator named by a directory's credentials.
 pub fn nobody(folder: &Path) -> Arc<ClientConfig> {
     let credentials = Credentials::load_from(folder).unwrap();
     let trust = Trust::new(credentials.principal.cluster, &credentials.roots).unwrap();
     client_config(None, Expected::Coordinator(trust)).unwrap()
 }
 
-/// A channel to a peer's agent, as the agent of `folder`.
+/// Opens a channel to a peer's agent, as the agent in `folder`.
 pub async fn to_peer(folder: &Path, peer: NodeId, address: &str) -> Result<Channel, tonic::transport::Error> {
     let credentials = Credentials::load_from(&folder.join("identity")).unwrap();
     let trust = Trust::new(credentials.principal.cluster, &credentials.roots).unwrap();
@@ -308,7 +309,7 @@ pub async fn to_peer(folder: &Path, peer: NodeId, address: &str) -> Result<Chann
     client::open(&endpoint, Some(&tls)).await
 }
 
-/// A file's contents as they may be copied to another host.
+/// Copies a file's contents, as to another host.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -322,7 +323,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A key that lies open.
+/// Makes a key readable for others.
 pub fn expose(path: &Path) {
     let contents = std::fs::read(path).unwrap();
     std::fs::remove_file(path).unwrap();

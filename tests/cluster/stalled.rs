@@ -1,4 +1,4 @@
-//! Clients that ask for much and read nothing.
+//! Clients that request much and read nothing.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{
     raw::{RawSession, heartbeat, hello},
 };
 
-/// Nodes whose labels make the state about a megabyte.
+/// Number of nodes, whose labels make the state about a megabyte.
 const NODES: u8 = 50;
 
 const MIB: u64 = 1 << 20;
 
-/// A cluster with a state of about a megabyte. The sessions end with the return value.
+/// Starts a cluster with a state of about a megabyte. The sessions end when the return value is dropped.
 async fn large(extra: &'static [&'static str]) -> (Cluster, Vec<RawSession>) {
     let cluster = Cluster::start_with(extra).await;
     let mut sessions = Vec::new();
@@ -51,7 +51,7 @@ fn full() -> v1::WatchSnapshotsRequest {
     }
 }
 
-/// The coordinator's metrics.
+/// Returns the coordinator's metrics.
 async fn metrics(address: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -68,7 +68,7 @@ fn rss(cluster: &Cluster) -> u64 {
 #[tokio::test]
 async fn a_thousand_full_watches_that_do_not_read_cost_little() {
     let (cluster, sessions) = large(&[]).await;
-    // Once, so that what every coordinator allocates is not counted.
+    // Once beforehand, so that initial allocations are not counted.
     cluster.snapshot().await;
     let before = rss(&cluster);
     let mut stalled = Vec::new();
@@ -79,7 +79,7 @@ async fn a_thousand_full_watches_that_do_not_read_cost_little() {
             stalled.push(watch.unwrap().into_inner());
         }
     }
-    // A connection of its own: those of the others have no window left.
+    // A separate connection, because the windows of the others are exhausted.
     let one = client::coherence(cluster.channel().await).watch_snapshots(full()).await;
     let mut one = one.unwrap().into_inner();
     let cycle = cluster.snapshot().await.cycle;
@@ -88,9 +88,9 @@ async fn a_thousand_full_watches_that_do_not_read_cost_little() {
     })
     .await;
     let grown = rss(&cluster).saturating_sub(before);
-    // 48 KiB each, their connections and streams; a copy of the state each would be a gigabyte.
+    // 48 KiB each, plus connections and streams; a copy of the state each would be a gigabyte.
     assert!(grown < 160 * MIB, "{} MiB", grown / MIB);
-    // Who reads on does so where it stopped, and comes to the newest state.
+    // A subscriber that resumes reading continues where it stopped, and reaches the newest state.
     let newest = cluster.snapshot().await.cycle;
     while one.message().await.unwrap().unwrap().seal.unwrap().cycle < newest {}
     drop((stalled, sessions));
@@ -104,7 +104,7 @@ async fn unary_answers_that_are_not_read_cost_little_either() {
     let mut calls = Vec::new();
     let mut channel = cluster.channel().await;
     for number in 0..600 {
-        // A connection has 256 streams at most.
+        // A connection has at most 256 streams.
         if number % 200 == 199 {
             channel = cluster.channel().await;
         }
@@ -122,12 +122,12 @@ async fn unary_answers_that_are_not_read_cost_little_either() {
         };
         let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
         let request = tonic::Request::new(v1::ListNodesRequest::default());
-        // A stream of one message, which is not asked for.
+        // A stream with one message, which is not read.
         let answer = raw.server_streaming(request, path, codec).await.unwrap();
         calls.push(answer.into_inner());
     }
     let grown = rss(&cluster).saturating_sub(before);
-    // Of 300 pages with a megabyte each.
+    // For 300 pages of a megabyte each.
     assert!(grown < 160 * MIB, "{} MiB", grown / MIB);
     assert_eq!(cluster.snapshot().await.nodes.len(), usize::from(NODES));
     drop((calls, sessions));
@@ -151,7 +151,7 @@ async fn old_states_that_nobody_reads_end_and_are_resumed() {
         let mut watch = watch.unwrap().into_inner();
         let token = watch.message().await.unwrap().unwrap().resume_token;
         stalled.push((watch, token));
-        // The next one stops reading in another state.
+        // The next one stops reading at another state.
         pulse.message().await.unwrap().unwrap();
     }
     let grown = rss(&cluster).saturating_sub(before);
@@ -180,7 +180,7 @@ async fn old_states_that_nobody_reads_end_and_are_resumed() {
         .await;
     let first = resumed.unwrap().into_inner().message().await.unwrap().unwrap();
     assert!(matches!(first.state, Some(State::Delta(_))), "{}", first.reset_reason);
-    // The newest goes on.
+    // The newest one continues.
     let (mut newest, _) = stalled.pop().unwrap();
     for _ in 0..3 {
         newest.message().await.unwrap().unwrap();
@@ -217,10 +217,10 @@ async fn one_identity_has_so_many_subscriptions_and_the_limit_is_named() {
     .await;
 }
 
-/// A call by gRPC-Web on a connection of its own: the headers and what follows, for as long as something comes.
+/// Makes a gRPC-Web call on a separate connection; returns the headers and body received so far.
 async fn by_web(address: &str, kind: &str, path: &str, until: usize) -> Vec<u8> {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    // An empty message; its frame in base64 for the kind that is text.
+    // An empty message; its frame is in base64 for the text format.
     let frame: &[u8] = if kind.ends_with("text") { b"AAAAAAA=" } else { &[0; 5] };
     let head = format!(
         "POST /wyneos.v1.CoherenceService/{path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/{kind}\r\n\
@@ -246,7 +246,7 @@ async fn browsers_get_the_same_states_as_they_come() {
     let (cluster, sessions) = large(&[]).await;
     let size = prost::Message::encoded_len(&cluster.snapshot().await);
     for kind in ["grpc-web+proto", "grpc-web-text"] {
-        // A watch goes on for ever: three states come without its end.
+        // A watch does not end: three states arrive without its end.
         let watched = by_web(&cluster.address, kind, "WatchSnapshots", size).await;
         let text = String::from_utf8_lossy(&watched[..200]).to_lowercase();
         assert!(text.starts_with("http/1.1 200"), "{text}");

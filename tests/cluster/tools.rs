@@ -1,4 +1,4 @@
-//! The tools that others use: grpcurl, buf, a client in Python, a browser's gRPC-Web.
+//! Third-party tools: grpcurl, buf, a Python client, and gRPC-Web as in a browser.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use crate::{
     secure::Secure,
 };
 
-/// Runs a tool; `None`, with a word, when it is not there. Under .ci/run it has to be.
+/// Runs a tool; returns `None`, with a message, if it is not installed. Under .ci/run it must be.
 fn tool(name: &str, args: &[&str]) -> Option<Output> {
     match Command::new(name).args(args).output() {
         Ok(output) => Some(output),
@@ -154,7 +154,7 @@ async fn grpcurl_talks_tls_by_the_files_that_an_operator_has() {
     let args = ["-cacert", &ca, "-H", &header, &cluster.address, list];
     let listed = tool("grpcurl", &args).unwrap();
     assert!(text(&listed).contains("\"name\": \"one\""), "{}", text(&listed));
-    // An error is told as one.
+    // An error is reported as such.
     let get = "wyneos.v1.ClusterService/GetNode";
     let args = [
         "-cacert",
@@ -174,7 +174,7 @@ async fn grpcurl_talks_tls_by_the_files_that_an_operator_has() {
         "{}",
         text(&missing)
     );
-    // The protocol is public, what it tells is not.
+    // The protocol is public, its data is not.
     let services = tool("grpcurl", &["-cacert", &ca, &cluster.address, "list"]).unwrap();
     assert!(
         text(&services).contains("wyneos.v1.AccessService"),

@@ -1,4 +1,4 @@
-//! Calls of any rpc, with messages as their bytes.
+//! Calls of any rpc, with encoded messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tonic::{
 
 use crate::harness::PATIENCE;
 
-/// Messages as their bytes.
+/// A codec that passes messages as bytes.
 #[derive(Default)]
 struct Raw;
 
@@ -53,24 +53,24 @@ impl Decoder for Raw {
     }
 }
 
-/// What a call answers: its messages (of one that goes on, the first ones), and its error with all its details.
+/// The answer to a call: its messages (for an endless stream, the first ones), and its error with all details.
 pub struct Told {
     pub messages: Vec<Vec<u8>>,
     pub error: Option<Status>,
 }
 
-/// Answers of a stream that are read at most.
+/// Maximum number of messages read from a stream.
 const READ: usize = 20;
 
 /// A call of any rpc.
 pub struct Call<'a> {
     pub channel: &'a Channel,
-    /// As `wyneos.v1.Service/Rpc`.
+    /// Path, as in `wyneos.v1.Service/Rpc`.
     pub rpc: &'a str,
     pub request: Vec<u8>,
-    /// Whether the client's side of the stream stays open behind the request.
+    /// Whether the client's side of the stream stays open after the request.
     pub stays: bool,
-    /// How long the first answer and each further one are waited for: some streams go on for ever.
+    /// Maximum wait for the first message and for each further one, since some streams do not end.
     pub patience: [Duration; 2],
 }
 

@@ -15,7 +15,7 @@ async fn watch(cluster: &Cluster, request: v1::WatchSnapshotsRequest) -> Watch {
         .into_inner()
 }
 
-/// Takes one message in; panics when it does not fit what came before.
+/// Processes one message; panics if it does not follow from the previous ones.
 async fn step(
     watch: &mut Watch,
     state: &mut Option<v1::Snapshot>,
@@ -60,7 +60,7 @@ async fn a_watch_is_resumed_across_a_restart_without_gap_or_duplicate() {
         seen.push((seal.epoch, seal.cycle));
     }
     cluster.kill().await;
-    // What was on its way still counts.
+    // Messages in transit still count.
     while let Ok(message) = step(&mut stream, &mut state).await {
         last = message;
         let seal = last.seal.clone().unwrap();
@@ -75,7 +75,7 @@ async fn a_watch_is_resumed_across_a_restart_without_gap_or_duplicate() {
     for number in 0..4 {
         let message = step(&mut stream, &mut state).await.unwrap();
         assert_eq!(message.reset_reason, "");
-        // A delta from exactly what was last seen: `step` refuses any other.
+        // A delta from exactly the last observed state: `step` refuses any other.
         assert!(matches!(message.state, Some(State::Delta(_))), "message {number}");
         let seal = message.seal.unwrap();
         seen.push((seal.epoch, seal.cycle));
@@ -145,7 +145,7 @@ async fn sections_and_labels_are_filtered_and_full_states_come_when_asked() {
     })
     .await;
     assert!(state.as_ref().unwrap().telemetry.is_none() && state.as_ref().unwrap().links.is_empty());
-    // A node that no longer fits is removed by a delta.
+    // A node that no longer matches is removed by a delta.
     let remove = v1::LabelNodeRequest {
         set: Vec::new(),
         remove: vec!["zone".to_owned()],

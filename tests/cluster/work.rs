@@ -1,4 +1,4 @@
-//! Work: real programs, real kills.
+//! Work: real programs and real kills.
 
 mod awaited;
 mod checks;
@@ -47,12 +47,12 @@ use crate::{
     secure::{run, text},
 };
 
-/// A cluster whose work is ended with it.
+/// A cluster whose work ends with it.
 pub struct Site {
     agents: Vec<(String, Option<Process>)>,
-    /// What agents are told besides, each time that they are started.
+    /// Additional flags of agents, used at each start.
     flags: BTreeMap<String, Vec<String>>,
-    /// Dropped last: the agents' logs are in its directory.
+    /// Dropped last, because its directory contains the agents' logs.
     pub cluster: Cluster,
 }
 
@@ -70,7 +70,7 @@ impl Site {
         Site { cluster, agents, flags }
     }
 
-    /// A site whose servers are started with this umask, and these agents with these flags.
+    /// Starts a site whose servers have this umask, with these agents and their flags.
     pub async fn under(umask: u32, nodes: &[(&str, &[&str])]) -> Site {
         let cluster = Cluster::start_under(umask).await;
         let mut agents = Vec::new();
@@ -90,7 +90,7 @@ impl Site {
         run("wynectl", &[&["--address", &self.cluster.address], args].concat())
     }
 
-    /// Applies a declaration; what wynectl said.
+    /// Applies a declaration; returns the output of wynectl.
     pub fn apply(&self, declaration: &str) -> String {
         let path = self.cluster.directory.path().join("declaration.toml");
         fs::write(&path, declaration).unwrap();
@@ -117,7 +117,7 @@ impl Site {
         rows
     }
 
-    /// Waits until exactly so many instances run, and nothing else of the workload does.
+    /// Waits until exactly `count` instances run, and no others of the workload.
     pub async fn runs(&self, workload: &str, count: usize) -> Vec<v1::AssignmentRow> {
         wait_until(&format!("{count} of {workload} run"), async || {
             let rows = self.instances(workload).await;
@@ -137,7 +137,7 @@ impl Site {
         client.get_workload(request).await.unwrap().into_inner()
     }
 
-    /// The supervisors of a node's instances.
+    /// Returns the supervisors of a node's instances.
     fn supervisors(&self, node: &str) -> Vec<i32> {
         let is_one = |pid: &i32| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -146,7 +146,7 @@ impl Site {
         self.processes(node).into_iter().filter(is_one).collect()
     }
 
-    /// Waits until wynectl shows this of a workload.
+    /// Waits until wynectl shows this text for a workload.
     async fn shows(&self, workload: &str, what: &str) -> String {
         wait_until(&format!("{workload} shows {what:?}"), async || {
             let shown = text(&self.ctl(&["workload", workload]));
@@ -174,7 +174,7 @@ impl Site {
         *self.agent(name) = Some(agent);
     }
 
-    /// The number of a node's newest session.
+    /// Returns the number of a node's newest session.
     async fn session(&self, name: &str) -> u64 {
         let nodes = self.cluster.snapshot().await.nodes;
         nodes
@@ -183,7 +183,8 @@ impl Site {
             .map_or(0, |node| node.session)
     }
 
-    /// How often a node's agent was started. One that was started often flaps, and is heard all the same.
+    /// Returns how often a node's agent was started. A node that was started often counts as flapping, but is still
+    /// heard.
     async fn incarnation(&self, name: &str) -> u64 {
         let nodes = self.cluster.snapshot().await.nodes;
         nodes
@@ -192,7 +193,7 @@ impl Site {
             .map_or(0, |node| node.incarnation)
     }
 
-    /// Processes of a node's instances: their supervisors, and what those started.
+    /// Returns the processes of a node's instances: the supervisors and their descendants.
     fn processes(&self, node: &str) -> Vec<i32> {
         let mark = self
             .cluster
@@ -216,7 +217,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // What outlives its agent must not outlive the test.
+        // Processes that outlive their agent must not outlive the test.
         let names = std::mem::take(&mut self.agents).into_iter().map(|(name, _)| name);
         let mark = self.cluster.directory.path().display().to_string();
         for pid in processes_with(&mark) {
@@ -225,17 +226,17 @@ impl Drop for Site {
         }
         for name in names {
             let file = self.cluster.directory.path().join(name).join("node-id");
-            // A test may have put a pipe there, which would be waited for.
+            // A test may have put a pipe there, and reading it would block.
             let is_file = fs::symlink_metadata(&file).is_ok_and(|there| there.is_file());
             if is_file && let Ok(node) = fs::read_to_string(file) {
-                // A group that is not empty goes with its supervisor.
+                // A group that is not empty is removed with its supervisor.
                 groups(node.trim()).iter().for_each(|group| drop(fs::remove_dir(group)));
             }
         }
     }
 }
 
-/// Directories of the groups of a node's instances.
+/// Returns the control groups of a node's instances.
 fn groups(node: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let mounts = mounts.lines().filter_map(|line| {
@@ -251,7 +252,7 @@ fn groups(node: &str) -> Vec<PathBuf> {
     of_node.map(|entry| entry.path()).collect()
 }
 
-/// Processes whose command line or directory has `mark` in it.
+/// Returns the processes whose command line or directory contains `mark`.
 pub fn processes_with(mark: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -275,12 +276,12 @@ pub fn lives(pid: u32) -> bool {
     let Some((_, rest)) = stat.rsplit_once(") ") else {
         return false;
     };
-    // The first process of a namespace ends only once the host has reaped what else ended in it.
+    // The first process of a namespace ends only after the host has reaped all others in it.
     let flags: u64 = rest.split(' ').nth(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
     !rest.starts_with('Z') && flags & EXITING == 0
 }
 
-/// In a process's flags: it is ending, and runs no more code of its own (PF_EXITING in the kernel's sched.h).
+/// Process flag: the process is ending, and executes no more code of its own (PF_EXITING in the kernel's sched.h).
 const EXITING: u64 = 4;
 
 fn phase(row: &v1::AssignmentRow) -> InstancePhase {
@@ -299,7 +300,7 @@ pub fn pids(rows: &[v1::AssignmentRow]) -> Vec<u32> {
     rows.iter().map(|row| status(row).pid).collect()
 }
 
-/// A program of this host that every user reaches, as work has a user of its own.
+/// Returns the path of a program on this host that every user can execute, since work runs as another user.
 fn path_of(name: &str) -> String {
     let open = |path: &Path| fs::metadata(path).is_ok_and(|there| there.permissions().mode() & 0o001 != 0);
     let found = std::env::var("PATH").unwrap_or_default();
@@ -309,7 +310,7 @@ fn path_of(name: &str) -> String {
     found.unwrap().display().to_string()
 }
 
-/// What a port answers to GET.
+/// Returns the answer of a port to GET.
 fn get(address: &str) -> Option<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).ok()?;
@@ -319,7 +320,7 @@ fn get(address: &str) -> Option<String> {
     Some(answer)
 }
 
-/// A program that listens on its port and answers: what the tests have of a server.
+/// A program that listens on its port and answers: the server in these tests.
 fn server() -> String {
     let python = path_of("python3");
     format!("command = {python:?}\nargs = [\"-m\", \"http.server\", \"${{PORT_http}}\"]\nports = [\"http\"]\n")

@@ -1,4 +1,4 @@
-//! Workloads: what would become of a declaration.
+//! Plans of declarations.
 
 use wyneos::v1::Liveness;
 

@@ -1,4 +1,4 @@
-//! An audit that lacks entries about changes of workloads, however the coordinator ended.
+//! Audits with missing entries about workload changes, after every kind of coordinator exit.
 
 use std::{fs, path::Path};
 
@@ -42,7 +42,7 @@ async fn scale(cluster: &Cluster, name: &str, replicas: u32) {
     client.scale_workload(request).await.unwrap();
 }
 
-/// How the coordinator ended, and what became of its audit meanwhile.
+/// Ends the coordinator and damages its audit in the meantime.
 async fn lose(cluster: &mut Cluster, kills: bool, older: Option<&[u8]>) {
     match kills {
         true => cluster.kill().await,
@@ -56,7 +56,7 @@ async fn lose(cluster: &mut Cluster, kills: bool, older: Option<&[u8]>) {
     cluster.restart().await;
 }
 
-/// The loss is in the audit, behind every number that was given out, in the events, and in what `--verify` says.
+/// The loss is recorded in the audit, after every issued number, in the events, and in the output of `--verify`.
 async fn is_told(cluster: &Cluster, newest: u64) {
     let all = records(&cluster.address).await;
     let lost = all.iter().rfind(|record| record.kind() == AuditKind::Lost);
@@ -83,7 +83,7 @@ async fn an_audit_without_the_newest_changes_of_workloads_is_noticed() {
         if !removes {
             cluster.restart().await;
         } else {
-            // Nothing was ever started over an audit that has entries.
+            // The coordinator must not have started before with an audit that has entries.
             cluster = Cluster::start().await;
             apply(&cluster, "w1").await;
         }
@@ -91,7 +91,7 @@ async fn an_audit_without_the_newest_changes_of_workloads_is_noticed() {
         for replicas in 0..scalings {
             scale(&cluster, "w1", 2 + replicas).await;
         }
-        // The intent of the newest change: what came behind it, a kill may cut off.
+        // The intent of the newest change; a kill may cut off later entries.
         let all = records(&cluster.address).await;
         let newest = all.iter().rfind(|record| record.kind() == AuditKind::Intent).unwrap();
         let older = (!removes).then_some(older.as_slice());
@@ -107,7 +107,7 @@ async fn what_a_clean_stop_left_is_noticed_to_its_last_entry() {
     assert!(cluster.terminate().await.success());
     let older = fs::read(cluster.directory.path().join("coordinator/audit.redb")).unwrap();
     cluster.restart().await;
-    // A refusal changes nothing: the state has no number of it but the one that the stop kept.
+    // A refusal changes nothing: only the number stored at shutdown records it in the state.
     let request = v1::CordonNodeRequest {
         node: "nobody".to_owned(),
     };

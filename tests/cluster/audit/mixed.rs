@@ -1,4 +1,4 @@
-//! Changes of every kind, and kills among them: what the audit says was carried out is what the state has, no more and no less.
+//! Changes of every kind with kills among them: the audit's record of completed changes matches the state exactly.
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +18,10 @@ use wyneos::{
 use super::{CALLERS, label, records};
 use crate::harness::{Cluster, wait_until};
 
-/// Kills while many changes are under way.
+/// Number of kills while many changes are in progress.
 const KILLS: usize = 24;
 
-/// Verbs as events name them, and the rpcs that they are.
+/// Verbs in events, and the corresponding rpcs.
 const VERBS: [(&str, &str); 9] = [
     ("apply", "ApplyWorkload"),
     ("scale", "ScaleWorkload"),
@@ -34,12 +34,12 @@ const VERBS: [(&str, &str); 9] = [
     ("drain", "DrainNode"),
 ];
 
-/// Somebody who changes a workload that nobody else does, and whose every change therefore is one.
+/// A caller with a workload of its own, so that each of its changes is effective.
 struct Deployer {
     name: String,
     channel: Channel,
     declared: bool,
-    /// Its revision is one that was neither restarted nor promoted.
+    /// Whether its revision was neither restarted nor promoted.
     fresh: bool,
 }
 
@@ -64,7 +64,7 @@ impl Deployer {
     async fn change(&mut self, number: u64) -> Result<Option<v1::WorkloadChange>, Status> {
         let mut client = client::workloads(self.channel.clone());
         let (name, revision, plan) = (self.name.clone(), None, false);
-        // The numbers of several callers are mixed: any odd factor spreads the kinds over them.
+        // The numbers of several callers interleave: any odd factor spreads the kinds over them.
         let kind = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
         let change = match kind {
             _ if !self.declared => self.apply(number).await?,
@@ -92,7 +92,7 @@ impl Deployer {
                 client.promote_workload(request).await?.into_inner().change
             }
             13 => {
-                // Nothing is to be moved: done, and changes nothing.
+                // There is nothing to move: the call succeeds without a change.
                 client.rebalance(v1::RebalanceRequest { plan }).await?;
                 return Ok(None);
             }
@@ -126,7 +126,7 @@ impl Deployer {
     }
 }
 
-/// Changes the node `one`, which nobody else does but for its labels, until the coordinator is gone.
+/// Changes the node `one`, of which other callers change only labels, until the coordinator ends.
 async fn operate(channel: Channel, next: &AtomicU64, acknowledged: &Mutex<Vec<u64>>) -> Result<(), Status> {
     let mut client = client::cluster(channel);
     let node = || "one".to_owned();
@@ -177,7 +177,7 @@ async fn deploy(
     }
 }
 
-/// Numbers of the events that operators' changes made, by verb.
+/// Returns the numbers of events caused by operators' changes, by verb.
 fn changes(events: &[v1::Event]) -> BTreeMap<&'static str, Vec<u64>> {
     let mut changes: BTreeMap<_, Vec<u64>> = VERBS.iter().map(|(verb, _)| (*verb, Vec::new())).collect();
     for event in events {
@@ -194,7 +194,7 @@ fn changes(events: &[v1::Event]) -> BTreeMap<&'static str, Vec<u64>> {
     changes
 }
 
-/// How many calls of an rpc the audit says were carried out.
+/// Returns how many calls of an rpc are recorded as carried out.
 fn carried_out(records: &[AuditRecord], rpc: &str) -> usize {
     let done = |record: &&AuditRecord| {
         record.action.ends_with(&format!("/{rpc}"))
@@ -222,7 +222,7 @@ async fn every_kind_of_change_is_in_the_state_if_and_only_if_the_audit_says_so()
                     let Ok(channel) = client::connect(&address).await else {
                         return;
                     };
-                    // Until the coordinator is gone.
+                    // Until the coordinator ends.
                     drop(match caller {
                         0 => operate(channel, &next, &acknowledged).await,
                         _ => deploy(caller, channel, &next, &acknowledged).await,

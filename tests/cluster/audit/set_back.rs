@@ -1,4 +1,4 @@
-//! A state that was put back beside its newer audit.
+//! An older state restored beside its newer audit.
 
 use std::{fs, path::PathBuf};
 
@@ -9,7 +9,7 @@ use super::{label, records, verdict};
 use crate::harness::{Cluster, wait_until};
 use wyneos::v1::Liveness;
 
-/// Files of the state, with what is in them.
+/// Returns the files of the state and their contents.
 fn state(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
     let data_dir = PathBuf::from(cluster.data_dir());
     let read = |name: &str| {
@@ -74,7 +74,7 @@ async fn a_state_that_is_older_than_its_audit_is_told_of_once_and_nothing_is_tol
         .await;
         let (code, shown) = verdict(&cluster.address, None);
         assert_eq!(code, 0, "the audit is whole: {shown}");
-        // Told once, and what is done from then on is known again.
+        // The loss is reported once, and later changes are recorded as usual.
         change(&cluster, 1).await;
         cluster.kill().await;
         cluster.restart().await;

@@ -1,4 +1,4 @@
-//! docs/operations.md and docs/security.md: servers with TLS, as they are on hosts.
+//! docs/operations.md and docs/security.md: servers with TLS, as on hosts.
 
 use super::{
     pages::{blocks, uncovered},

@@ -1,4 +1,4 @@
-//! Links of the documents: each leads to a file that is there, and to a heading in it.
+//! Links in the documentation: each leads to an existing file and heading.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Every document of the project.
+/// Returns every document of the project.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -18,7 +18,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// What stands outside of blocks of code, a line each.
+/// Returns the lines outside of code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     text.lines().filter(move |line| {
@@ -28,7 +28,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchor of a heading, as GitHub makes it: lower case, without punctuation, dashes for blanks.
+/// Returns the anchor of a heading as GitHub generates it: lower case, without punctuation, with dashes for blanks.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .trim()
@@ -49,7 +49,7 @@ fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a line links to.
+/// Returns the targets of the links in a line.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }

@@ -1,23 +1,23 @@
-//! The documents' fenced blocks, and the commands in them.
+//! Fenced blocks of the documents, and the commands in them.
 
 use std::fs;
 
 /// A fenced block of a document.
 pub struct Block {
     page: String,
-    /// The line of its fence, from 1.
+    /// Line of the opening fence, from 1.
     line: usize,
     pub language: String,
     pub lines: Vec<String>,
 }
 
-/// A command of a block, without its comment, and what the document says that it writes.
+/// A command of a block, without its comment, and its printed output.
 pub struct Step {
     pub command: String,
     pub printed: Vec<String>,
 }
 
-/// All blocks of a document, in their order.
+/// Returns all blocks of a document in order.
 pub fn blocks(page: &str) -> Vec<Block> {
     let text = fs::read_to_string(format!("{}/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut blocks: Vec<Block> = Vec::new();
@@ -42,7 +42,7 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// For a test whose document has other blocks than those it has rules for.
+/// Returns the message for a document whose blocks do not match its rules.
 pub fn uncovered(blocks: &[Block]) -> String {
     let names: Vec<String> = blocks.iter().map(Block::name).collect();
     format!("not the blocks that there are rules for:\n{}", names.join("\n"))
@@ -58,7 +58,8 @@ impl Block {
         ["sh", "console"].contains(&self.language.as_str())
     }
 
-    /// The commands of `sh`, one a line, or of `console`, behind prompts; a here-document belongs to its command.
+    /// Returns the commands: one per line in `sh` blocks, after prompts in `console` blocks; a here-document is part of
+    /// its command.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let mut lines = self.lines.iter();

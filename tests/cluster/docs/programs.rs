@@ -1,4 +1,4 @@
-//! docs/api.md: grpcurl, with TLS and without, and what generates SDKs; docs/integrity.md.
+//! docs/api.md: grpcurl with and without TLS, and generated SDKs; docs/integrity.md.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::secure::copy;
 
-/// Python without a plugin that would have to be fetched.
+/// Python, without a plugin that would have to be downloaded.
 const BUF_GEN: &str = "version: v2
 plugins:
   - protoc_builtin: python

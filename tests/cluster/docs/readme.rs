@@ -1,4 +1,4 @@
-//! README.md: `wynectl dev`, work on it, and hosts that join.
+//! README.md: `wynectl dev`, work on it, and joining hosts.
 
 use super::{
     pages::{blocks, uncovered},
@@ -23,7 +23,7 @@ async fn every_block_of_the_readme_is_run() {
     })
     .await;
     reader.block(look).await;
-    // Its commands name an address that is not the default.
+    // The commands must name the address, which is not the default one.
     let address = reader.dev().address.clone();
     wait_until("dev tells of the death", async || {
         let said = reader.dev().output().replace(&format!(" --listen {address}"), "");

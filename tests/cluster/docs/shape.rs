@@ -1,9 +1,9 @@
-//! Whether a program's output has the shape that a document prints.
+//! Comparison of a program's output with the output printed in a document, by shape.
 //!
-//! Numbers, ids, times and paths differ from run to run, and so does the width of columns. `…` stands for any part of a
-//! word; alone on a line, as `...` does, for any number of lines.
+//! Numbers, ids, times, paths and column widths may differ. `…` stands for any part of a word; on a line of its own,
+//! like `...`, for any number of lines.
 
-/// Whether `said` is what a document printed.
+/// Returns whether `said` matches the printed output.
 pub fn fits(printed: &[String], said: &str) -> bool {
     let printed: Vec<&str> = printed.iter().map(String::as_str).filter(has_words).collect();
     let said: Vec<&str> = said.lines().filter(has_words).collect();
@@ -50,7 +50,7 @@ fn word_fits(printed: &str, mut said: &str) -> bool {
     said.contains(middle)
 }
 
-/// A word with `#` for each number and each hexadecimal id, and `/` for a path.
+/// Returns a word with `#` for each number and hexadecimal id, and `/` for a path.
 fn shape(word: &str) -> String {
     if word.starts_with('/') {
         return "/".to_owned();

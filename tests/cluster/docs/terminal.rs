@@ -1,4 +1,4 @@
-//! A reader's terminal: runs commands as they are printed.
+//! A reader's terminal, which runs commands as printed.
 
 use std::{
     collections::BTreeMap,
@@ -28,15 +28,15 @@ pub struct Terminal {
     env: Vec<(&'static str, String)>,
     /// Values of substitutes, by name.
     values: BTreeMap<&'static str, String>,
-    /// Where commands run.
+    /// Working directory of commands.
     pub folder: PathBuf,
-    /// The command that ran last and its output, for a test that fails.
+    /// The last command and its output, for failure messages.
     last: String,
     home: TempDir,
 }
 
 impl Terminal {
-    /// A terminal in an empty home directory.
+    /// Opens a terminal in an empty home directory.
     pub fn new() -> Terminal {
         let home = directory();
         let here = home.path().display().to_string();
@@ -58,7 +58,7 @@ impl Terminal {
         }
     }
 
-    /// A terminal on a host whose servers keep their files in its home directory, and have a port of their own.
+    /// Opens a terminal on a host whose servers keep their files in the home directory and use a port of their own.
     pub fn on_host() -> Terminal {
         let mut terminal = Terminal::new();
         let path = |name: &str| terminal.home.path().join(name).display().to_string();
@@ -77,7 +77,7 @@ impl Terminal {
         terminal
     }
 
-    /// On the host of a coordinator without TLS.
+    /// Uses the coordinator at this address, without TLS.
     pub fn talks_to(&mut self, address: &str) {
         self.env.push(("WYNEOS_ADDRESS", address.to_owned()));
         self.set("port", address.rsplit_once(':').unwrap().1);
@@ -105,7 +105,7 @@ impl Terminal {
 
     fn shell(&self, command: &str) -> Command {
         let mut shell = Command::new("sh");
-        // Nothing that the developer has set reaches the commands.
+        // Settings of the developer must not reach the commands.
         for (name, _) in std::env::vars_os() {
             let is_ours = |name: &str| name.starts_with("WYNEOS_") || name == "XDG_CONFIG_HOME";
             if name.to_str().is_some_and(is_ours) {
@@ -149,7 +149,7 @@ impl Terminal {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The rows of the instances that run.
+    /// Returns the rows of running instances.
     pub fn running(&self) -> Vec<Value> {
         let mut all = self.json("wynectl assignments");
         let Value::Array(mut rows) = all["assignments"].take() else {
@@ -171,7 +171,7 @@ impl Terminal {
         }
     }
 
-    /// Runs a command as it is printed, and compares its output with what is printed; returns the output.
+    /// Runs a command as printed, and compares its output with the printed one; returns the output.
     pub async fn step(&mut self, step: &Step) -> String {
         let printed = step.command.as_str();
         for (start, probe) in TOOLS {
@@ -183,7 +183,7 @@ impl Terminal {
         let instead = INSTEAD.iter().find(|(command, ..)| *command == printed);
         let command = instead.map_or_else(|| self.substituted(printed), |(_, here, _)| self.filled(here));
         if let (Some(file), true) = (command.strip_prefix("cat "), !step.printed.is_empty()) {
-            // A file that is shown is one to be made.
+            // A document shows a file that the reader creates.
             fs::write(self.folder.join(file), step.printed.join("\n")).unwrap();
         }
         let lines: Vec<String> = step.printed.iter().map(|line| self.substituted(line)).collect();
@@ -207,7 +207,7 @@ impl Terminal {
         said
     }
 
-    /// Keeps the secrets that a command printed.
+    /// Stores the secrets that a command printed.
     fn learn(&mut self, said: &str) {
         for (name, start) in SECRETS {
             if let Some(secret) = said.split_whitespace().find(|word| word.starts_with(start)) {
@@ -216,7 +216,7 @@ impl Terminal {
         }
     }
 
-    /// The running `wynectl dev`.
+    /// Returns the running `wynectl dev`.
     pub fn dev(&mut self) -> &mut Dev {
         self.dev.as_mut().unwrap()
     }
@@ -240,7 +240,7 @@ impl Terminal {
         said
     }
 
-    /// Whether a program is on this machine.
+    /// Returns whether a program is installed on this machine.
     pub fn has(&self, program: &str) -> bool {
         self.shell(&format!("command -v {program}"))
             .output()
@@ -249,7 +249,7 @@ impl Terminal {
             .success()
     }
 
-    /// Ends what goes on, and `wynectl dev`, which leaves nothing behind.
+    /// Ends running commands, and `wynectl dev`, which leaves nothing behind.
     pub async fn dev_ends(&mut self) {
         self.going.clear();
         let dev = self.dev();
@@ -258,7 +258,7 @@ impl Terminal {
         dev.left_nothing();
     }
 
-    /// Writes a declaration into a file of its name; returns the file's name.
+    /// Writes a declaration into a file with its name; returns the file's name.
     pub fn declaration(&self, block: &Block) -> String {
         let name = block.lines.iter().find_map(|line| line.strip_prefix("name = "));
         let name = name.unwrap_or_else(|| panic!("no rule for {}", block.name()));

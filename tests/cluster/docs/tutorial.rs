@@ -1,4 +1,4 @@
-//! The tutorial's commands, as they are printed and in their order.
+//! The tutorial's commands, as printed and in order.
 
 use super::{pages::blocks, terminal::Terminal};
 use crate::harness::{skip, wait_until};

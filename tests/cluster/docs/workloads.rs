@@ -12,7 +12,7 @@ use crate::{
 async fn every_block_of_workloads_is_run() {
     let mut reader = Terminal::new();
     if !geteuid().is_root() {
-        // Nothing that could be installed.
+        // No package could provide this.
         return eprintln!("skipped: only root changes users, and contains what singletons start");
     }
     if !reader.has("curl") || !reader.has("/usr/bin/python3") {
@@ -27,7 +27,7 @@ async fn every_block_of_workloads_is_run() {
         if block.language != "toml" {
             for step in block.steps() {
                 if step.command.starts_with("wynectl logs") {
-                    // So that there is something to be shown.
+                    // So that there is output to show.
                     let web = wait_until("web.0 is reached", async || {
                         Some(reader.web_0()?["addresses"][0].as_str()?.to_owned())
                     })

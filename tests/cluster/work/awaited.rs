@@ -1,4 +1,4 @@
-//! Changes that are waited for until they are through.
+//! Waiting for the completion of changes.
 
 use super::*;
 
@@ -34,12 +34,12 @@ async fn an_update_is_waited_for_and_one_that_fails_says_why_and_leaves_what_ran
     assert!(text(&failed).contains("no node takes it"), "{}", text(&failed));
     let after = site.runs("web", 1).await;
     assert_eq!(id(&after[0]), id(&before[0]));
-    // Nobody waits for ever: nothing has 900 TiB, and nothing ran before.
+    // The wait has a timeout: no node has 900 TiB, and nothing ran before.
     let never = unfit.replace("\"web\"", "\"huge\"");
     let late = site.apply_with(&never, &["--wait-timeout", "1s"]);
     assert_eq!(late.status.code(), Some(1), "{}", text(&late));
     assert!(text(&late).contains("1s"), "{}", text(&late));
-    // Its name is free once the command is through.
+    // The name is free once the command completes.
     let gone = site.ctl(&["delete", "web", "--wait"]);
     assert!(gone.status.success(), "{}", text(&gone));
     let again = site.apply_with(&service(""), &["--wait"]);
@@ -101,7 +101,7 @@ async fn a_batch_runs_again_when_it_is_restarted() {
     let failed = site.ctl(&["restart", "job", "--wait"]);
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
     assert_eq!(lines(), 4);
-    // It alone runs again.
+    // Only the failed part runs again.
     let mended = site.ctl(&["restart", "job", "--wait"]);
     assert!(mended.status.success(), "{}", text(&mended));
     assert_eq!(lines(), 5);

@@ -1,4 +1,4 @@
-//! Checks whose runners are killed: by somebody, or by the kernel for want of memory.
+//! Checks whose runners are killed: by a user, or by the kernel's out-of-memory killer.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ fn with_token(token: &str) -> Vec<i32> {
 async fn a_check_whose_runner_is_killed_leaves_nothing_behind() {
     let site = Site::start(&["one"]).await;
     let token = format!("{}2", 80_000_000 + std::process::id());
-    // What waits for its child, and what is left by its children without a session, a parent, an environment.
+    // A check that waits for its child, and one whose descendants have no session, parent or environment in common with
+    // it.
     let programs = [
         format!("setsid sleep {token} & wait"),
         format!("env -i setsid -f sh -c 'env -i setsid -f sleep {token}'; sleep 1000"),
@@ -27,7 +28,7 @@ async fn a_check_whose_runner_is_killed_leaves_nothing_behind() {
         checks.concat()
     ));
     let rows = site.runs("app", 1).await;
-    // The program's own is its own, and is not ended with a check.
+    // Descendants of the program itself are not ended with a check.
     let own = wait_until("the program has started what it starts", async || {
         with_token(&token).into_iter().min()
     })

@@ -1,11 +1,11 @@
-//! An operator's commands.
+//! Operator commands.
 
 use std::{path::Path, process::Command};
 
 use super::*;
 use crate::harness::{binary, skip};
 
-/// A wynectl that goes on, and what it says.
+/// A running wynectl that follows something, and its output.
 struct Follower {
     out: PathBuf,
     _process: Process,
@@ -25,7 +25,7 @@ impl Follower {
         fs::read_to_string(&self.out).unwrap()
     }
 
-    /// Waits until it has said a line with all of this in it.
+    /// Waits until it has printed a line with all of these parts.
     async fn says(&self, parts: &[&str]) {
         wait_until(&format!("a line with {parts:?}"), async || {
             let has = |line: &str| parts.iter().all(|part| line.contains(part));
@@ -57,7 +57,7 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
         .await;
         site.runs("app", 3).await
     };
-    // There is nothing to watch yet, which is said, and not waited for.
+    // There is nothing to watch yet, which is reported without waiting.
     let early = Command::new(binary("wynectl"))
         .args([
             "--address",
@@ -81,14 +81,14 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
         watch.says(&[&id(row), "app.", &row.node_name, "running"]).await;
     }
 
-    // What was written, and what is written then.
+    // Existing output, and output written later.
     let logs = Follower::start(&site, &["logs", "app.0", "-f"]);
     logs.says(&["first one"]).await;
     fs::write(&go, "").unwrap();
     logs.says(&["second"]).await;
     assert_eq!(logs.said(), "first one\nsecond\n");
 
-    // A restart replaces all by the same.
+    // A restart replaces all instances without a change.
     let planned = text(&site.ctl(&["restart", "app", "--plan"]));
     assert!(planned.contains("3 instances would start"), "{planned}");
     assert_eq!(pids(&first), pids(&site.runs("app", 3).await));
@@ -106,7 +106,7 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
         watch.says(&[&id(new), "running"]).await;
     }
 
-    // Of what differs one goes first, and the rest waits.
+    // One instance is updated first, and the others wait.
     site.apply(&declaration("two"));
     let mixed = wait_until("one is new and well", async || {
         let rows = site.runs("app", 3).await;
@@ -117,14 +117,14 @@ async fn restarts_promotions_watches_and_logs_that_go_on() {
     assert!(promoted.status.success(), "{}", text(&promoted));
     let third = stable(3).await;
     assert_eq!((new(&third, &second), new(&third, &mixed)), (3, 2));
-    // Nothing is left to be promoted.
+    // Nothing is left to promote.
     let again = text(&site.ctl(&["promote", "app"]));
     assert!(again.contains("nothing differs"), "{again}");
     drop((watch, logs));
     site.ends().await;
 }
 
-/// An agent that finds its host so loaded, in hundredths.
+/// Starts an agent that measures this load on its host, in hundredths.
 fn agent_with_load(site: &Site, name: &str, percent: u32) -> Process {
     let made = site.cluster.directory.path().join(format!("{name}-proc"));
     fs::create_dir_all(&made).unwrap();

@@ -1,4 +1,5 @@
-//! What must end, ends without us: by the kernel, whatever a program made of its user, session, environment and parents.
+//! Containment by the kernel: everything ends without the agent, whatever a program did with its user, session,
+//! environment and parents.
 
 use std::{
     collections::BTreeSet,
@@ -9,10 +10,10 @@ use rustix::process::geteuid;
 
 use super::*;
 
-/// How long the kernel may take, on a host under load.
+/// Maximum time for the kernel on a host under load.
 const KERNEL: Duration = Duration::from_secs(5);
 
-/// Programs that leave everything by which others than the kernel could find them.
+/// Programs that change everything by which anything but the kernel could find them.
 const WANDERERS: [(&str, &str); 5] = [
     (
         "a loop in a shell that waits",
@@ -36,9 +37,9 @@ const WANDERERS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Singletons, each of a script in which `TOKEN` is replaced by a number that no other process has.
+/// Applies singletons, each with a script in which `TOKEN` is replaced by a number that no other process has.
 fn singletons(site: &Site, scripts: &[&str]) -> Vec<(String, String)> {
-    // Several tests have some at once.
+    // Several tests run at the same time.
     static SITES: AtomicU32 = AtomicU32::new(10);
     let sites = SITES.fetch_add(1, Ordering::Relaxed);
     let tokens = scripts.iter().enumerate().map(|(number, script)| {
@@ -66,7 +67,7 @@ fn with_token(token: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Waits until each has started what it starts.
+/// Waits until each singleton has started its descendants.
 async fn wander(site: &Site, all: &[(String, String)]) {
     for (name, token) in all {
         site.runs(name, 1).await;
@@ -104,7 +105,7 @@ async fn everything_ends_with_agent_and_supervisor() {
     site.kill_agent("one").await;
     supervisors.into_iter().for_each(|pid| kill(pid, Signal::KILL));
     are_gone(&all, killed, KERNEL).await;
-    // The next agent says what became of them, and what follows is one of each.
+    // The next agent reports how they ended, and one replacement of each follows.
     site.start_agent("one").await;
     wander(&site, &all).await;
     site.ends().await;
@@ -142,7 +143,8 @@ async fn everything_ends_with_its_supervisor_and_when_it_is_deleted() {
 async fn a_check_leaves_nothing_behind_and_sees_what_it_checks() {
     let site = Site::start(&["one"]).await;
     let token = format!("{}1", 80_000_000 + std::process::id());
-    // One check that never ends and one that ends well, and both start what leaves them; the third asks after the program by its number.
+    // One check never ends and one succeeds, both with descendants that leave them; the third one checks the program by
+    // its process id.
     site.apply(&format!(
         "name = \"app\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"echo $$ > number; exec sleep 1000\"]\n\
          [limits]\npids = 12\n\
@@ -151,7 +153,7 @@ async fn a_check_leaves_nothing_behind_and_sees_what_it_checks() {
          [[checks]]\nexec = [\"/bin/sh\", \"-c\", \"kill -0 $(cat number) && ps -p $(cat number)\"]\ninterval = \"1s\"\nfailures = 1\n"
     ));
     let rows = site.runs("app", 1).await;
-    // As many checks as would use up what it may start.
+    // Enough checks to exhaust the process limit if any were left.
     let mut seen = BTreeSet::new();
     wait_until("checks have run again and again", async || {
         let now = with_token(&token);
@@ -173,7 +175,8 @@ async fn a_check_leaves_nothing_behind_and_sees_what_it_checks() {
 #[tokio::test]
 async fn a_program_does_not_notice_where_it_runs() {
     let site = Site::start(&["one"]).await;
-    // Its own /proc, no zombies, numbers that no earlier life had, its own signals and statuses.
+    // The instance has its own /proc, no zombies, process ids that no earlier life had, and its own signals and
+    // statuses.
     let script = "[ -d /proc/$$ ] || exit 11; [ \\\"$(cat /proc/$$/comm)\\\" = sh ] || exit 12; \
          n=0; while [ $n -lt 20 ]; do sh -c 'sleep 0 &'; n=$((n+1)); done; sleep 0.2; \
          for s in /proc/[0-9]*/stat; do read -r line < $s || continue; case \\\"$line\\\" in *') Z '*) exit 13;; esac; done; \
@@ -243,7 +246,7 @@ async fn where_nothing_is_contained_singletons_are_refused_and_that_is_said() {
         told.contains("it cannot contain what it runs").then_some(())
     })
     .await;
-    // Whatever else is declared runs.
+    // Other workloads run.
     site.apply("name = \"any\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
     site.runs("any", 1).await;
     let shown = text(&site.ctl(&["workload", "only"]));

@@ -1,10 +1,10 @@
-//! What a declaration says of ports, of the order of updates, and of what a host ends, with real processes.
+//! Declared ports, update order and results of host shutdowns, with real processes.
 
 use std::{os::unix::fs::FileTypeExt as _, process};
 
 use super::{limits::limited, *};
 
-/// A port that nobody is given by chance: below those of connections, and above those of instances.
+/// Returns a port that is not assigned by chance: below those of connections, and above those of instances.
 fn free_port() -> u16 {
     let drawn = (process::id() ^ Instant::now().elapsed().subsec_nanos()) as u16;
     let ports = (0..2_000).map(|at| 30_000 + (drawn.wrapping_add(at * 7)) % 2_000);
@@ -37,7 +37,7 @@ async fn a_fixed_port_is_the_programs_and_is_freed_first_by_an_update() {
         get(&address)
     })
     .await;
-    // Nobody else gets it.
+    // No other workload gets it.
     site.apply(&declaration("other", ""));
     site.shows("other", "has its port taken").await;
     assert!(site.instances("other").await.is_empty());
@@ -49,7 +49,7 @@ async fn a_fixed_port_is_the_programs_and_is_freed_first_by_an_update() {
     })
     .await;
     assert_eq!(status(&second[0]).restarts, 0, "{second:?}");
-    // What is no instance has it: that is said.
+    // A process that is not an instance has the port, which is reported.
     let foreign = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = foreign.local_addr().unwrap().port();
     let python = format!(
@@ -95,7 +95,7 @@ async fn with_stop_first_the_next_one_finds_the_lock_of_the_one_before_free() {
     fs::write(&lock, "").unwrap();
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(site.cluster.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // It takes its time to end, and whoever does not get the lock has failed.
+    // The program takes a while to end, and fails if it does not get the lock.
     let script = format!(
         "import fcntl, signal, sys, time\nlock = open({lock:?}, 'w')\nfcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
          signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))\nwhile True: time.sleep(1)"
@@ -133,7 +133,7 @@ async fn with_stop_first_the_next_one_finds_the_lock_of_the_one_before_free() {
     site.ends().await;
 }
 
-/// All that a node runs, and its agent, are gone at once, as with its host's power.
+/// Ends an agent and all processes of its node at the same time, as a power failure would.
 async fn loses_its_host(site: &mut Site, node: &str) {
     for pid in site.processes(node) {
         kill(pid, Signal::STOP);
@@ -175,7 +175,7 @@ async fn a_batch_that_its_host_cut_off_is_run_again_or_has_failed_as_declared() 
         if round == 0 {
             loses_its_host(&mut site, "one").await;
         } else {
-            // As a host that is shut down in order: its supervisors are told to end.
+            // An orderly shutdown of the host: the supervisors are told to end.
             site.kill_agent("one").await;
             site.supervisors("one")
                 .into_iter()
@@ -227,7 +227,7 @@ async fn a_node_without_a_coordinator_starts_again_what_it_was_told_to_run() {
             .filter(|text| text.contains("watched"))
     })
     .await;
-    // Told to end, and not over yet when the power goes: its supervisor stands still.
+    // The instance was told to end, and has not ended when the power fails: its supervisor is stopped.
     let supervisor = site.supervisors("one").into_iter().find(|pid| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).contains(&id(&before["gone"]))
@@ -257,7 +257,7 @@ async fn a_node_without_a_coordinator_starts_again_what_it_was_told_to_run() {
         .await;
         assert!(starts(home) >= 1);
     }
-    // Neither what does not say so, nor what was told to end.
+    // Neither instances without the setting, nor those that were told to end.
     assert_eq!(site.supervisors("one").len(), 2);
     site.cluster.restart().await;
     site.cluster.node_is("one", Liveness::Online).await;
@@ -324,7 +324,7 @@ async fn waiting_for_a_change_ends_with_its_reason_or_once_its_canaries_have_sta
     };
     let first = apply(&declaration("exec sleep 1000", ""));
     assert!(first.status.success(), "{}", text(&first));
-    // What never left its place is well again at once; why the change failed is told all the same.
+    // Instances that stayed are healthy again immediately; the reason for the failed change is still reported.
     let unfit = apply(&declaration("exec sleep 1001", "[resources]\nmemory = \"900GiB\""));
     assert_eq!(unfit.status.code(), Some(1), "{}", text(&unfit));
     assert!(text(&unfit).contains("too little memory left"), "{}", text(&unfit));

@@ -1,15 +1,15 @@
-//! Disks that are full, and disks that take no writes.
+//! Disks that are full or read-only.
 
 use std::process::Command;
 
 use super::*;
 use crate::harness::skip;
 
-/// A small disk of its own; gone when dropped.
+/// A small mounted disk; removed when dropped.
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// `None`, with a word, where this machine lets us mount none.
+    /// Returns `None`, with a message, if this machine does not permit mounts.
     pub fn mount(at: PathBuf) -> Option<Disk> {
         fs::create_dir_all(&at).unwrap();
         let mounted = Command::new("mount")
@@ -29,7 +29,7 @@ impl Disk {
         }
     }
 
-    /// Fills it to the last byte, or takes that back.
+    /// Fills the disk completely.
     pub fn fill(&self) {
         let full = fs::write(self.0.join("filler"), vec![0; 2 << 20]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
@@ -67,10 +67,10 @@ async fn an_agent_whose_disk_is_full_starts_and_finds_its_work() {
         .await;
         assert_eq!(pids(&site.runs("app", 1).await), pids(&before));
     }
-    // What needs room says so.
+    // Operations that need space report it.
     site.apply("name = \"more\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/true\"\n");
     site.shows("more", "No space left").await;
-    // Work can be given up all the same.
+    // Instances can be stopped all the same.
     assert!(site.ctl(&["delete", "app"]).status.success());
     wait_until("it is gone", async || (!lives(pids(&before)[0])).then_some(())).await;
     disk.empty();
@@ -79,7 +79,7 @@ async fn an_agent_whose_disk_is_full_starts_and_finds_its_work() {
 
 #[tokio::test]
 async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
-    // The cluster's directory is made by the cluster: the disk is mounted before the agent starts.
+    // The disk is mounted before the agent starts, because the cluster creates its directory.
     let mut site = Site::start(&[]).await;
     let Some(disk) = Disk::mount(site.cluster.directory.path().join("one/instances")) else {
         return site.ends().await;
@@ -91,7 +91,7 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
     let app = site.runs("app", 1).await;
     let before = site.runs("job", 1).await;
     let file = disk.0.join(id(&before[0])).join("status.json");
-    // A file that is being replaced has room of its own.
+    // Files that are being replaced have space reserved.
     let files = [&app, &before].map(|rows| disk.0.join(id(&rows[0])).join("status.json"));
     wait_until("it is written down that both run", async || {
         let written = |file: &PathBuf| fs::read_to_string(file).unwrap_or_default().contains("\"running\"");
@@ -99,7 +99,7 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
     })
     .await;
     disk.fill();
-    // What goes on goes on.
+    // Running work continues.
     kill(status(&app[0]).pid as i32, Signal::KILL);
     wait_until("it is started again", async || {
         let rows = site.runs("app", 1).await;
@@ -112,7 +112,7 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
         (!lives(status(&before[0]).pid)).then_some(())
     })
     .await;
-    // Whoever asks is answered, though nothing of it is on the disk.
+    // Queries are answered, although nothing of it is on the disk.
     site.start_agent("one").await;
     let after = wait_until("how it ended is told", async || {
         let rows = site.instances("job").await;
@@ -136,7 +136,7 @@ async fn a_full_disk_keeps_no_supervisor_from_saying_how_it_is() {
     site.ends().await;
 }
 
-/// An agent whose data_dir is on a disk that takes no writes, as it sees it.
+/// Starts an agent that sees its data_dir on a read-only disk.
 fn on_read_only(site: &Site, name: &str) -> Process {
     let data_dir = site.cluster.directory.path().join(name);
     let mut command = Command::new("unshare");
@@ -170,7 +170,7 @@ async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_i
         unreachable!()
     };
     site.kill_agent("one").await;
-    // One supervisor ends while nobody is there to see it, and can write nothing down any more.
+    // A supervisor ends while nothing observes it, and can no longer record anything.
     let is_of_gone = |pid: &i32| {
         fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|command| String::from_utf8_lossy(&command).contains(&id(gone)))
@@ -178,7 +178,7 @@ async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_i
     let supervisor = site.supervisors("one").into_iter().find(is_of_gone).unwrap();
     kill(supervisor, Signal::KILL);
     wait_until("it is gone", async || (!lives(status(gone).pid)).then_some(())).await;
-    // Not more often: a node that comes and goes is given no work for a while.
+    // Not more often: a flapping node gets no work for a while.
     for starts in 2..4 {
         if starts > 2 {
             site.kill_agent("one").await;
@@ -199,7 +199,7 @@ async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_i
         })
         .await;
     }
-    // What needs the disk says so, and work can be ended all the same.
+    // Operations that need the disk report it, and instances can be stopped all the same.
     site.apply("name = \"more\"\nkind = \"batch\"\nretries = 0\ncommand = \"/bin/true\"\n");
     site.shows("more", "Read-only file system").await;
     for (name, row) in [("app", app), ("gone", gone)] {
@@ -211,7 +211,7 @@ async fn an_agent_whose_disk_takes_no_writes_goes_on_with_its_work_and_can_end_i
         .await;
     }
     site.kill_agent("one").await;
-    // It takes writes again.
+    // The disk accepts writes again.
     site.begin_agent("one");
     wait_until("it was counted all the while", async || {
         (site.incarnation("one").await == 4).then_some(())
@@ -258,7 +258,7 @@ async fn an_instance_whose_lock_cannot_be_looked_at_has_ended_once_no_process_ha
     let find = |row: &v1::AssignmentRow| site.supervisors("one").into_iter().find(|pid| is_of(pid, row)).unwrap();
     let (ends, stopped) = (find(&app[0]), find(&stays[0]));
     kill(ends, Signal::KILL);
-    // One that stands still makes nothing again, and is there all the same.
+    // A stopped supervisor does not recreate its lock, but still exists.
     kill(stopped, Signal::STOP);
     for path in [lock(&app[0]), lock(&stays[0])] {
         fs::remove_file(&path).unwrap();

@@ -1,8 +1,8 @@
-//! Batches whose program ended while nobody could say so.
+//! Batches whose program ended while nothing could report it.
 
 use super::*;
 
-/// A part that says each time that it starts and ends; `exit` is its status.
+/// Returns a part that prints each start and end, and exits with status `exit`.
 fn declaration(name: &str, seconds: &str, exit: i32) -> String {
     format!(
         "name = \"{name}\"\nkind = \"batch\"\nretries = 2\ncommand = \"/bin/sh\"\n\
@@ -71,7 +71,7 @@ async fn a_part_that_failed_while_its_supervisor_stood_still_has_failed_with_its
     let site = Site::start(&["one"]).await;
     site.apply(&declaration("bad", "1", 7));
     let rows = site.runs("bad", 1).await;
-    // Nobody else ends it: its agent does, and looks before it does.
+    // Only its agent ends it, and reads the result first.
     kill(supervisor_of(&site, &id(&rows[0])), Signal::STOP);
     let ended = all_ended(&site, "bad", 1).await;
     let first = ended.iter().find(|row| id(row) == id(&rows[0])).unwrap();
@@ -118,7 +118,7 @@ async fn a_part_of_which_there_is_no_trace_is_unknown_and_not_run_again() {
     site.apply(&declaration("gone", "1000", 0));
     let rows = site.runs("gone", 1).await;
     let supervisor = supervisor_of(&site, &id(&rows[0]));
-    // As one that an earlier version started, and one that nobody watched.
+    // As for an instance of an earlier version, or one that was not observed.
     fs::remove_file(
         site.cluster
             .directory

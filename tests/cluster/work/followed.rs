@@ -1,11 +1,11 @@
-//! Logs of a slot, from one instance of it to the next.
+//! Logs of a slot across its successive instances.
 
 use std::process::Command;
 
 use super::*;
 use crate::harness::binary;
 
-/// `wynectl logs -f`, and what it has written.
+/// A running `wynectl logs -f`, and its output.
 struct Reader {
     process: Process,
     directory: PathBuf,
@@ -26,7 +26,7 @@ impl Reader {
         fs::read_to_string(self.directory.join(name)).unwrap()
     }
 
-    /// Waits until exactly this was written.
+    /// Waits until exactly this was printed.
     async fn says(&self, out: &str) {
         wait_until(&format!("{out:?} is written"), async || {
             let now = self.has("out");
@@ -84,7 +84,7 @@ async fn the_log_of_a_slot_goes_on_with_the_next_instance_and_reaches_the_one_be
         format!("{moved}app.0: continues as {} on {to}\n", id(&third))
     );
 
-    // Of the instance before, on the other node; and of the one before that.
+    // The previous instance, on the other node, and the one before it.
     for (name, before, expected) in [
         ("app.0".to_owned(), &second, of_second),
         (id(&second), &first, format!("begin {0}\nend {0}\n", id(&first))),
@@ -104,7 +104,7 @@ async fn the_log_of_a_slot_goes_on_with_the_next_instance_and_reaches_the_one_be
     assert!(away.contains(&id(&second)) && away.contains(from), "{away}");
 
     assert!(site.ctl(&["delete", "app", "--wait"]).status.success());
-    // What it wrote last is removed with it.
+    // The last output is removed with the instance.
     slot.ends().await;
     assert!(slot.has("out").starts_with(&said), "{}", slot.has("out"));
     site.ends().await;

@@ -1,15 +1,16 @@
-//! Descriptors of whoever starts an agent: none of them reaches what the agent starts.
+//! Inherited descriptors of the process that starts an agent: none of them reaches the agent's children.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// Descriptors that the starter has: a file that only it may read, pipes, a socket, and files of high numbers. It writes down what it has.
+/// Descriptors of the starting process: a file that only it may read, pipes, a socket, and files with high numbers. The
+/// script records them.
 const SCRIPT: &str = "exec 3<\"$SECRET\" 9<\"$SECRET\" 20> >(exec cat >/dev/null) 21< <(exec sleep 30) 22<>\"/dev/tcp/$HOST/$PORT\" 61>>\"$SECRET\"; \
      ulimit -n 4096; exec 997<\"$SECRET\"; ulimit -S -n 512; for one in 3 9 20 21 22 61 997; do readlink /proc/$$/fd/$one; done > \"$LIST\"; \
      exec \"$0\" \"$@\"";
 
-/// What a process has open, as the kernel names it, besides what it was given for its standard streams.
+/// Returns the open descriptors of a process, as the kernel names them, without its standard streams.
 fn open_of(pid: i32) -> BTreeSet<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let others = entries.filter(|entry| !["0", "1", "2"].iter().any(|name| entry.file_name() == *name));
@@ -38,7 +39,7 @@ async fn descriptors_of_the_starter_reach_neither_programs_nor_checks_nor_superv
     site.cluster.node_is("one", Liveness::Online).await;
     let of_starter: BTreeSet<String> = fs::read_to_string(&list).unwrap().lines().map(str::to_owned).collect();
     assert_eq!(of_starter.len(), 4, "a file, two pipes and a socket: {of_starter:?}");
-    // What `ls` shows besides the standard streams is the directory that it lists.
+    // Besides the standard streams, `ls` has only the directory open that it lists.
     let ls = "ls -l /proc/self/fd";
     site.apply(&format!(
         "name = \"app\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"{ls} > listed; exec sleep 1000\"]\n\
@@ -58,7 +59,7 @@ async fn descriptors_of_the_starter_reach_neither_programs_nor_checks_nor_superv
         assert_eq!(more.count(), 1, "{name}:\n{listed}");
     }
     assert_eq!(open_of(status(&rows[0]).pid as i32), BTreeSet::new());
-    // The agent has none of them, either, nor has anything else that it started.
+    // Neither the agent nor anything else that it started has any of them.
     for pid in site.processes("one") {
         let open = open_of(pid);
         assert!(open.is_disjoint(&of_starter), "pid {pid}: {open:?}");

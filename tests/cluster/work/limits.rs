@@ -1,11 +1,12 @@
-//! What an instance may use at most: by the control groups that this host has.
+//! Resource limits of instances, with the control groups of this host.
 
 use rustix::process::geteuid;
 
 use super::*;
 use crate::harness::skip;
 
-/// A site of one node whose host limits instances, and that node's id; `None`, with a word, on a host that cannot.
+/// Starts a site of one node whose host limits instances, and returns it with the node's id; `None`, with a message, on
+/// a host that cannot.
 pub(super) async fn limited() -> Option<(Site, String)> {
     let site = Site::start(&["one"]).await;
     let node = site.cluster.node_is("one", Liveness::Online).await;
@@ -23,7 +24,7 @@ pub(super) async fn limited() -> Option<(Site, String)> {
             let why = site.agents[0].1.as_ref().unwrap().log_text();
             match there && geteuid().is_root() {
                 true => skip(&format!("control groups are mounted, and cannot be used:\n{why}")),
-                // Nothing that could be installed.
+                // No package could provide this.
                 false => eprintln!("skipped: this host has no control groups for us:\n{why}"),
             }
             site.ends().await;
@@ -32,7 +33,7 @@ pub(super) async fn limited() -> Option<(Site, String)> {
     }
 }
 
-/// What wynectl shows of a node's control groups.
+/// Returns the control groups of a node, as wynectl shows them.
 fn cgroups(site: &Site, node: &str) -> String {
     let shown = text(&site.ctl(&["node", node]));
     let line = shown.lines().find_map(|line| line.strip_prefix("Cgroups:"));
@@ -55,7 +56,7 @@ async fn what_takes_more_memory_than_it_was_promised_is_killed_and_that_is_said(
         status(&ended[0]).exit.unwrap().how,
         Some(v1::process_exit::How::Signal(9))
     );
-    // One that it starts counts with it.
+    // A child process counts too.
     let child = python(
         "import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-c', 'hog = bytearray(512 << 20)']) != 0)",
     );
@@ -65,7 +66,7 @@ async fn what_takes_more_memory_than_it_was_promised_is_killed_and_that_is_said(
         shown.contains("exit status 1; the kernel had killed one that it started"),
         "{shown}"
     );
-    // Others are not disturbed, and what ended leaves no group.
+    // Other instances are not affected, and ended instances leave no group.
     site.apply("name = \"good\"\nkind = \"service\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
     let good = site.runs("good", 1).await;
     wait_until("only the group of what runs is there", async || {
@@ -89,7 +90,7 @@ async fn what_starts_processes_without_end_is_bounded_and_ended() {
         python(count)
     ));
     wait_until("it could start no more", async || {
-        // Itself is the twentieth.
+        // The program itself is the twentieth process.
         let shown = text(&site.ctl(&["logs", "many"]));
         shown.starts_with("19 ").then_some(())
     })
@@ -137,9 +138,9 @@ async fn a_quota_of_cpu_is_kept_to_and_what_is_not_limited_says_so() {
         text(&site.ctl(&["logs", "spin"])).trim().parse::<u32>().ok()
     })
     .await;
-    // A quota of 20%, and what its start took.
+    // A quota of 20%, plus the CPU time of its start.
     assert!(percent <= 40, "{percent}% of a CPU");
-    // Work that must be limited goes nowhere else.
+    // Work that requires limits is placed nowhere else.
     let constraint = "constraints = [{ key = \"node.cgroups\", operator = \"in\", values = [\"v1\", \"v2\"] }]\n";
     let sleep = "kind = \"service\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n";
     site.apply(&format!("name = \"limited\"\n{sleep}{constraint}"));
@@ -183,7 +184,7 @@ async fn limits_stay_while_the_agent_is_gone_and_the_next_one_clears_away() {
     fs::write(&flag, "").unwrap();
     let pid = status(&rows[0]).pid;
     wait_until("it is killed all the same", async || (!lives(pid)).then_some(())).await;
-    // A group that nobody is left to remove.
+    // A group that no supervisor is left to remove.
     let left: Vec<PathBuf> = groups(&node)
         .iter()
         .map(|group| group.with_extension("00000000deadbeef"))
@@ -197,7 +198,7 @@ async fn limits_stay_while_the_agent_is_gone_and_the_next_one_clears_away() {
     })
     .await;
     assert_eq!(pids(&good), pids(&site.runs("good", 1).await));
-    // A supervisor that is killed leaves no group either.
+    // A killed supervisor leaves no group either.
     let there = groups(&node);
     assert!(
         there

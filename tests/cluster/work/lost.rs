@@ -1,4 +1,4 @@
-//! What was begun is not begun again, whatever becomes of its directory and of the list of what was begun.
+//! Instances are not started twice, whatever happens to their directories and to the list of started instances.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use crate::harness::PATIENCE;
 mod astray;
 mod restored;
 
-/// How long a lease may run that a coordinator gave to a node last: twice 30 s and a sixteenth. With it goes what a machine under load takes.
+/// Maximum remaining duration of a lease: twice 30 s plus a sixteenth, with a margin for a machine under load.
 const LEASE: Duration = Duration::from_secs(64);
 
-/// What becomes of an instance's directory, given its path and another one outside of the directory of instances.
+/// Damages an instance's directory, given its path and a path outside of the directory of instances.
 type Damage = fn(&Path, &Path);
 
 fn aside(home: &Path) -> PathBuf {
@@ -32,7 +32,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-/// Damages after which the instance's directory is not where its name is. By a link it is found, and not taken for what it was.
+/// Damages after which the instance's directory is no longer at its path. A link to it is followed, but not accepted as
+/// the directory.
 const DAMAGES: [(&str, Damage); 11] = [
     ("renamed", |home, _| fs::rename(home, aside(home)).unwrap()),
     ("moved-away", |home, away| fs::rename(home, away).unwrap()),
@@ -71,10 +72,10 @@ const DAMAGES: [(&str, Damage); 11] = [
     }),
 ];
 
-/// Damages a list of what was begun, or leaves it.
+/// Damages the list of started instances, or leaves it unchanged.
 type Spoil = fn(&Path);
 
-/// What becomes of the list of what was begun.
+/// Kinds of damage to the list of started instances.
 const LISTS: [(&str, Spoil); 4] = [
     ("kept", |_| {}),
     ("removed", |list| fs::remove_file(list).unwrap()),
@@ -98,12 +99,12 @@ enum Of {
     Batch,
 }
 
-/// Counts the subjects of all tests.
+/// Number of subjects of all tests.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 const KINDS: [Of; 3] = [Of::Service, Of::Singleton, Of::Batch];
 
-/// A workload of one instance, whose program is known by its arguments wherever it is.
+/// A workload of one instance, whose program is recognisable by its arguments.
 #[derive(Clone, Debug)]
 struct Subject {
     name: String,
@@ -120,7 +121,7 @@ impl Subject {
             Of::Singleton => "singleton = true\n",
             Of::Batch => "kind = \"batch\"\nretries = 3\n",
         };
-        // Long, so that one that is not killed at once is seen.
+        // Long, so that a program that is not killed immediately is observed.
         format!(
             "name = \"{}\"\n{kind}command = \"/bin/sleep\"\nargs = {:?}\n[stop]\ngrace = \"10s\"\n\
              [resources]\ncpu = \"20m\"\nmemory = \"16MiB\"\n",
@@ -129,14 +130,14 @@ impl Subject {
     }
 }
 
-/// Looks all the time how many programs of each subject run.
+/// Counts continuously how many programs of each subject run.
 struct Watcher {
     over: Arc<AtomicBool>,
     most: Arc<Mutex<BTreeMap<String, usize>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Live processes by their command lines.
+/// Returns the number of live processes by command line.
 fn lines() -> BTreeMap<Vec<u8>, usize> {
     let mut lines = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -178,7 +179,7 @@ impl Watcher {
         }
     }
 
-    /// Waits until it has seen every one.
+    /// Waits until the program of each subject was observed.
     async fn sees_all(&self, subjects: &[Subject]) {
         wait_until("every program was seen", async || {
             let most = self.most.lock().unwrap();
@@ -188,7 +189,7 @@ impl Watcher {
         .await;
     }
 
-    /// The most programs of each that ran at once.
+    /// Returns the maximum number of concurrent programs of each subject.
     fn most(mut self) -> BTreeMap<String, usize> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
@@ -196,12 +197,12 @@ impl Watcher {
     }
 }
 
-/// Workloads of every kind by the name of each damage, which run.
+/// Applies running workloads of every kind, named after each damage.
 async fn subjects(site: &Site, damages: &[(&str, Damage)]) -> Vec<(Subject, Damage)> {
     let mut all = Vec::new();
     for (what, damage) in damages {
         for of in KINDS {
-            // Of this process, and in it of this one alone.
+            // A number of this process, unique within it.
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let fraction = format!("0.{}{number:03}1", std::process::id());
             let mut subject = Subject {
@@ -233,7 +234,7 @@ impl Site {
         }
     }
 
-    /// The first instance of a subject has ended, and nothing of it is left.
+    /// Waits until the first instance of a subject has ended without remains.
     async fn has_ended(&self, subject: &Subject) -> v1::InstanceStatus {
         wait_until(&format!("{} has ended", subject.name), async || {
             let rows = self.instances(&subject.name).await;
@@ -246,7 +247,7 @@ impl Site {
         .await
     }
 
-    /// Another instance of a subject runs, by another id.
+    /// Waits until another instance of a subject runs, with another id.
     async fn has_successor(&self, subject: &Subject, within: Duration) {
         let began = Instant::now();
         loop {
@@ -262,7 +263,7 @@ impl Site {
     }
 }
 
-/// Whoever of them runs at all ran alone.
+/// Asserts that no subject had two programs at the same time.
 fn none_ran_twice(watcher: Watcher, all: &[(Subject, Damage)]) {
     let most = watcher.most();
     for (subject, _) in all {
@@ -309,7 +310,7 @@ async fn whatever_becomes_of_the_list_nothing_is_begun_a_second_time() {
         let watched: Vec<Subject> = all.iter().map(|(subject, _)| subject.clone()).collect();
         let watcher = Watcher::over(&watched);
         site.kill_agent("one").await;
-        // In every other case nothing that could be found by its processes is left either.
+        // In all other cases, no processes are left by which the instances could be found.
         let dead = which != "removed";
         if dead {
             for supervisor in site.supervisors("one") {
@@ -327,7 +328,7 @@ async fn whatever_becomes_of_the_list_nothing_is_begun_a_second_time() {
             assert!(!status.complete, "{which}: {subject:?}: {status:?}");
             assert!(status.detail.contains("begun"), "{which}: {subject:?}: {status:?}");
         }
-        // What is new is begun, and what is begun now is known to the next agent.
+        // New instances start, and are known to the next agent.
         site.apply("name = \"new\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
         let new = site.runs("new", 1).await;
         site.kill_agent("one").await;
@@ -336,7 +337,7 @@ async fn whatever_becomes_of_the_list_nothing_is_begun_a_second_time() {
         for (subject, _) in &all {
             match subject.of {
                 Of::Service => site.has_successor(subject, PATIENCE).await,
-                // That waits for its lease, and is proved elsewhere.
+                // The successor waits for the lease, which other tests cover.
                 Of::Singleton => drop(site.shows(&subject.name, "was lost by its node").await),
                 Of::Batch => assert_eq!(site.instances(&subject.name).await.len(), 1, "{which}: it is run again"),
             }
@@ -393,7 +394,8 @@ async fn a_directory_that_is_put_back_at_once_is_not_lost() {
     site.ends().await;
 }
 
-/// An agent whose `node-id` was removed joins as another node: what the first one was given gets no lease from it, and ends.
+/// An agent whose `node-id` was removed joins as another node: instances of the first node get no lease from it, and
+/// end.
 #[tokio::test]
 async fn what_a_node_was_given_is_not_gone_on_with_by_another_node_in_its_directory() {
     let mut site = Site::start(&["one"]).await;
@@ -418,7 +420,7 @@ async fn what_a_node_was_given_is_not_gone_on_with_by_another_node_in_its_direct
     }
     let singleton = &all.iter().find(|(subject, _)| subject.of == Of::Singleton).unwrap().0;
     let began = Instant::now();
-    // The row of the first node, which never comes back, stays.
+    // The row of the first node, which never returns, remains.
     while !site
         .running(&singleton.name)
         .await

@@ -1,4 +1,4 @@
-//! What is large or loud costs no more than it may.
+//! Limits on the cost of large and verbose workloads.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn forty_instances_of_the_largest_declaration_run_on_one_node() {
     site.apply(&declaration);
     site.runs("large", 40).await;
     assert_eq!(site.session("one").await, session, "all in one session");
-    // An agent that comes back is told nothing that it has.
+    // A returning agent is not sent what it has already.
     site.kill_agent("one").await;
     site.start_agent("one").await;
     site.runs("large", 40).await;

@@ -1,10 +1,10 @@
-//! A data_dir that is moved while its instances run: by its agent's back, and with anything in the old place.
+//! A data_dir that is moved while its instances run, with or without an agent, and with anything in the old place.
 
 use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use super::*;
 
-/// What is where the directory was.
+/// Content of the old place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Old {
     Nothing,
@@ -27,7 +27,7 @@ impl Old {
     }
 }
 
-/// Everything below a path, with what changes when it is written to.
+/// Returns everything below a path, with attributes that change on writes.
 fn state(path: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
     let Ok(there) = fs::symlink_metadata(path) else {
         return Vec::new();
@@ -42,7 +42,7 @@ fn state(path: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
 }
 
 impl Site {
-    /// A node's agent on another directory than its usual one.
+    /// Starts a node's agent on another directory than its usual one.
     pub(super) fn agent_in(&self, name: &str, data_dir: &Path) -> Process {
         let mut args = self.cluster.agent_args(name);
         let at = args.iter().position(|arg| arg == "--data-dir").unwrap();
@@ -83,7 +83,7 @@ async fn what_runs_goes_on_in_a_data_dir_that_was_moved_whatever_is_in_the_old_p
         let untouched = state(&place);
         let home = moved.join("instances").join(id(&before[0]));
         kill(pid as i32, Signal::KILL);
-        // By its own word, in the directory that it has.
+        // As its own status file in the moved directory records.
         wait_until(&format!("it is started again, {what}"), async || {
             let now = written(&home);
             let again =
@@ -94,7 +94,7 @@ async fn what_runs_goes_on_in_a_data_dir_that_was_moved_whatever_is_in_the_old_p
         let work = format!("{}\n", home.join("work").display());
         assert_eq!(fs::read_to_string(home.join("work/where")).unwrap(), work, "{what}");
         if attended {
-            // What is begun is begun where its agent is.
+            // New instances start in the agent's directory.
             site.apply("name = \"more\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
             let more = site.runs("more", 1).await;
             assert!(
@@ -140,7 +140,7 @@ async fn a_directory_that_is_not_where_it_was_is_told_and_not_made_again() {
     let instances = site.cluster.directory.path().join("one/instances");
     let home = instances.join(id(&before[0]));
     let aside = site.cluster.directory.path().join("aside");
-    // Apart from the others: it is no instance's directory there.
+    // Outside of the directory of instances, where it is not an instance's directory.
     fs::rename(&home, &aside).unwrap();
     kill(status(&before[0]).pid as i32, Signal::KILL);
     wait_until("its supervisor says why it is not started", async || {
@@ -160,7 +160,7 @@ async fn a_directory_that_is_not_where_it_was_is_told_and_not_made_again() {
     site.ends().await;
 }
 
-/// `cp -al` makes a copy of links: its locks and sockets are the original's.
+/// `cp -al` creates a copy of links: its locks and sockets are those of the original.
 #[tokio::test]
 async fn a_copy_that_is_made_of_links_touches_nothing_of_the_original() {
     for attended in [true, false] {
@@ -201,7 +201,7 @@ async fn a_copy_that_is_made_of_links_touches_nothing_of_the_original() {
             })
             .await;
         }
-        // The app's, whose lease nobody has to renew.
+        // The lease of the app need not be renewed.
         assert!(lives(status(&app[0]).pid), "attended: {attended}");
         assert_eq!(fs::read(original.join("incarnation")).unwrap(), incarnation);
         if attended {

@@ -1,23 +1,23 @@
-//! Programs that people run, which must not notice where they run: each is started, killed, started again, and told to end.
+//! Common programs, which must work unmodified: each is started, killed, restarted, and stopped.
 
 use rustix::process::geteuid;
 
 use super::*;
 use crate::harness::skip;
 
-/// How often a program is killed: what it leaves behind must not keep the next one from starting.
+/// Number of kills: what a program leaves behind must not prevent the next start.
 const KILLS: u32 = 3;
 
 /// A real program.
 struct Program {
     name: &'static str,
-    /// Programs that it wants.
+    /// Required programs.
     wants: &'static [&'static str],
-    /// What a shell does in the instance's own directory; the last thing becomes the program.
+    /// Shell script in the instance's own directory, which finally executes the program.
     script: &'static str,
-    /// Exits with 0 once it is well; `$PORT_main` is its port.
+    /// Exits with 0 once the program is healthy; `$PORT_main` is its port.
     check: &'static str,
-    /// The signal that ends it, and the status that it ends with then.
+    /// The stop signal, and the resulting exit status.
     stop: (i32, i32),
     memory: &'static str,
 }
@@ -26,7 +26,7 @@ const PROGRAMS: [Program; 5] = [
     Program {
         name: "postgres",
         wants: &["postgres", "initdb", "pg_isready", "psql"],
-        // Its pid file is left where it is when it is killed, with the number of a process of before in it.
+        // When killed, it leaves its pid file, with the number of an earlier process.
         script: "PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin | tail -n 1); [ -s data/PG_VERSION ] || initdb -D data -U nobody -A trust --no-sync > initdb.log 2>&1 || exit 99; \
                  exec postgres -D data -k \"$PWD\" -h 127.0.0.1 -p $PORT_main",
         check: "kill -0 $(head -n 1 data/postmaster.pid) && \
@@ -80,7 +80,7 @@ const PROGRAMS: [Program; 5] = [
     },
 ];
 
-/// Whether it is where programs find it, or where Debian keeps PostgreSQL's.
+/// Returns whether a program is on the usual path, or where Debian keeps PostgreSQL's.
 fn is_there(name: &str) -> bool {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut directories: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
@@ -88,7 +88,7 @@ fn is_there(name: &str) -> bool {
     directories.iter().any(|directory| directory.join(name).exists())
 }
 
-/// Waits until so many restarts are over, and it is well.
+/// Waits until this number of restarts is complete, and the instance is healthy.
 async fn is_well(site: &Site, name: &str, restarts: u32) -> v1::InstanceStatus {
     let what = format!("{name} is well after {restarts} restarts");
     wait_long(&what, async || {
@@ -104,7 +104,7 @@ async fn is_well(site: &Site, name: &str, restarts: u32) -> v1::InstanceStatus {
     .await
 }
 
-/// As [`wait_until`], for programs that take long to start on a host under load.
+/// Like [`wait_until`], for programs that start slowly on a host under load.
 async fn wait_long<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let since = Instant::now();
     loop {

@@ -1,15 +1,15 @@
-//! An HTTP service behind a real proxy that follows the watch, under load, with the proxy's retries off: nothing that is meant to happen to the
-//! service loses a request.
+//! An HTTP service under load behind a real proxy that follows the watch, with the proxy's retries off: no intended
+//! change of the service loses a request.
 
 use wyneos_netns::{Load, Proxy, SERVICE};
 
 use super::*;
 use crate::harness::skip;
 
-/// Requests at least.
+/// Minimum number of requests.
 const REQUESTS: u64 = 10_000;
 
-/// What operators do to a service; and a coordinator that is killed, of which a service notices nothing.
+/// Changes of a service by operators, and a kill of the coordinator, which does not affect the service.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Update,
@@ -19,7 +19,7 @@ enum Change {
     Coordinator,
 }
 
-/// A source of numbers (splitmix64): whoever knows the seed draws the same.
+/// A source of numbers (splitmix64), reproducible by its seed.
 struct Draw(u64);
 
 impl Draw {
@@ -98,7 +98,7 @@ async fn what_is_done_to_a_service_loses_no_request() {
             ];
         }
         let change = changes.swap_remove(draw.below(changes.len()));
-        // It begins anywhere between two looks of the follower and of the coordinator.
+        // At any phase of the polling of the follower and the coordinator.
         let phase = Duration::from_millis(10 * draw.below(100) as u64);
         tokio::time::sleep(phase).await;
         let began = Instant::now();

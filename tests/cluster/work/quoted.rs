@@ -1,4 +1,4 @@
-//! What ended is quoted: the last line that it wrote to its standard error.
+//! The last line that an ended instance wrote to its standard error.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn the_last_line_of_what_ended_is_quoted_and_kept() {
     assert!(why.contains("\\u{1b}[31mno such table: users (last line"), "{why}");
     let line = |rows: &[v1::AssignmentRow]| status(&rows[0]).last_stderr;
     assert_eq!(line(&site.instances("job").await), "\\u{1b}[31mno such table: users");
-    // It is durable with the end, and in no snapshot.
+    // The line is stored with the end of the instance, and is in no snapshot.
     site.cluster.kill().await;
     site.cluster.restart().await;
     site.shows("job", quoted).await;
@@ -66,7 +66,7 @@ async fn what_runs_again_has_the_line_of_the_process_before_and_what_was_replace
     let why = text(&site.ctl(&["why", "app.0"]));
     assert!(why.contains(&format!("{} on one, ended", id(&first[0]))), "{why}");
     assert!(why.contains("stderr: ends."), "{why}");
-    // Of one whose supervisor cannot say it, by what is on the disk.
+    // If the supervisor cannot report the line, it is read from the disk.
     let second = site.runs("app", 1).await;
     let begins = format!("begins {}", id(&second[0]));
     wait_until("it has written that it begins", async || {

@@ -1,4 +1,4 @@
-//! What a program may leave on the disk, and how that goes.
+//! Removal of what a program may leave on the disk.
 
 use std::{os::fd::OwnedFd, process::Command};
 
@@ -6,7 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use super::*;
 
-/// More levels than the agent may have files open, and than any path names.
+/// More levels than the agent may have open files, and than a path may name.
 const DEEP: usize = 1_500;
 
 fn dig(place: &Path) {
@@ -18,7 +18,7 @@ fn dig(place: &Path) {
     }
 }
 
-/// An agent that may have this many files open.
+/// Starts an agent with this maximum number of open files.
 fn limited(site: &Site, files: u32) -> Process {
     let mut command = Command::new("/bin/sh");
     let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
@@ -30,7 +30,7 @@ fn limited(site: &Site, files: u32) -> Process {
     Process::of(command, &site.cluster.agent_log("one"))
 }
 
-/// Waits until a snapshot has the agent's start of this number.
+/// Waits until a snapshot contains this incarnation of the agent.
 async fn has_started(site: &Site, incarnation: u64) {
     wait_until(&format!("start {incarnation} is known"), async || {
         (site.incarnation("one").await == incarnation).then_some(())
@@ -56,7 +56,7 @@ async fn a_directory_that_is_deeper_than_any_limit_goes_and_no_agent_ends_of_it(
     let empty = async || fs::read_dir(&instances).unwrap().next().is_none().then_some(());
     wait_until("nothing of it is left", empty).await;
     assert_eq!(site.incarnation("one").await, 2, "the agent goes on");
-    // What an agent has not come to remove is removed by the next one.
+    // What one agent did not remove is removed by the next one.
     site.kill_agent("one").await;
     let left = instances.join(format!(".removed-{}", id(&rows[0])));
     fs::create_dir(&left).unwrap();
@@ -67,7 +67,7 @@ async fn a_directory_that_is_deeper_than_any_limit_goes_and_no_agent_ends_of_it(
     site.ends().await;
 }
 
-/// What may stand in the place of a file.
+/// Special files in the place of a regular file.
 #[derive(Clone, Copy, Debug)]
 enum Special {
     Pipe,
@@ -102,7 +102,7 @@ async fn special_and_huge_files_hold_up_no_agent_and_take_no_memory() {
         (Special::Pipe, OF_THE_AGENT),
         (Special::Huge, OF_THE_AGENT),
     ] {
-        // One whose agent was started often would flap, and get no work.
+        // A node whose agent was started often counts as flapping, and gets no work.
         let mut site = Site::start(&["one"]).await;
         let what = format!("{special:?} as {files:?}");
         site.apply("name = \"app\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");

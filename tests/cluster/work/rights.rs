@@ -1,4 +1,4 @@
-//! What an agent may do to what it finds, and when.
+//! What an agent may do to existing instances, and when.
 
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
@@ -26,7 +26,7 @@ async fn a_copy_of_an_agents_directory_touches_nothing_of_the_original() {
     let [original, copy] = ["one", "copy"].map(|name| site.cluster.directory.path().join(name));
     let copied = Command::new("cp").arg("-a").args([&original, &copy]).status().unwrap();
     assert!(copied.success());
-    // An instance that was written down and never begun must not be begun by a copy either.
+    // A copy must not start an instance that was recorded but not started.
     let unbegun = copy.join("instances").join(id(&app[0]));
     for sign in ["status.json", "supervisor.log", "lock", "work"] {
         let path = unbegun.join(sign);
@@ -55,10 +55,11 @@ async fn a_copy_of_an_agents_directory_touches_nothing_of_the_original() {
     untouched();
     assert!(site.processes("copy").is_empty(), "the copy has begun something");
     assert_eq!(pids(&site.runs("app", 2).await), pids(&app));
-    // Even one that takes the place of an agent that is gone has nothing to do with what that one left.
+    // Even when the copy replaces an agent that is gone, it leaves that agent's instances alone.
     site.kill_agent("one").await;
     wait_until("the copy is welcomed", async || log_has(&agent, "joined")).await;
-    // While the original's supervisors go on, nothing that they may run is said to have ended: it would be started a second time.
+    // While the original's supervisors run, their instances are not reported as ended, because they would be started a
+    // second time.
     let is_copy = |rows: Vec<v1::AssignmentRow>, of: &v1::AssignmentRow| {
         let row = rows.into_iter().find(|row| id(row) == id(of))?;
         let told = status(&row)
@@ -72,7 +73,7 @@ async fn a_copy_of_an_agents_directory_touches_nothing_of_the_original() {
     })
     .await;
     untouched();
-    // It has ended once the original has.
+    // The copy reports the end once the original has ended.
     for supervisor in &supervisors {
         kill(*supervisor, Signal::KILL);
     }
@@ -86,7 +87,7 @@ async fn a_copy_of_an_agents_directory_touches_nothing_of_the_original() {
     site.ends().await;
 }
 
-/// A group of the version 1 freezer: what is in it cannot be killed while it is frozen.
+/// A group of the version 1 freezer, whose processes cannot be killed while it is frozen.
 struct Freezer(PathBuf);
 
 impl Freezer {
@@ -198,7 +199,7 @@ async fn whatever_is_removed_of_an_instances_directory_it_can_be_deleted() {
         }),
         ("closed", |home| {
             fs::remove_file(home.join("socket")).unwrap();
-            // Bound once, and nobody is there any more.
+            // Bound once, and nothing listens any more.
             drop(UnixListener::bind(home.join("socket")).unwrap());
         }),
         ("lock", |home| {
@@ -231,7 +232,7 @@ async fn whatever_is_removed_of_an_instances_directory_it_can_be_deleted() {
         remove(home);
     }
     site.start_agent("one").await;
-    // What has its directory goes on as it was.
+    // Instances with a directory continue unchanged.
     for ((name, _), pid) in removals.iter().zip(&programs).filter(|((name, _), _)| *name != "all") {
         assert_eq!(pids(&site.runs(name, 1).await), [*pid], "{name}");
     }
@@ -281,7 +282,7 @@ async fn a_supervisor_that_stands_still_cannot_keep_a_deletion_from_its_end() {
 #[tokio::test]
 async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
     let mut site = Site::start(&["one"]).await;
-    // Programs are nobody in particular.
+    // Programs run as nobody.
     let open = tempfile::tempdir().unwrap();
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let ran = open.path().join("ran");
@@ -302,7 +303,7 @@ async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
         runs
     };
     assert_eq!(runs(), ["0", "1", "2", "3"]);
-    // Two states are cut off, one is no longer there; of the fourth its order is.
+    // Two statuses are truncated, one is missing, and of the fourth instance the order is truncated.
     for row in &before {
         let home = site.cluster.directory.path().join("one/instances").join(id(row));
         let path = home.join("status.json");
@@ -347,7 +348,7 @@ async fn a_batch_whose_state_cannot_be_read_does_not_run_again() {
     assert_eq!(runs(), ["0", "1", "2", "3"], "a part that was done was run again");
     let log = site.agent("one").as_ref().unwrap().log_text();
     assert!(log.contains("cannot read the status of an instance"), "{log}");
-    // What is done stays done; the rest runs again when somebody says so.
+    // Completed parts stay complete; the others run again on request.
     let asked = site.ctl(&["restart", "job"]);
     assert!(asked.status.success(), "{}", text(&asked));
     site.shows("job", "4 of 4 done").await;

@@ -1,4 +1,4 @@
-//! What runs: how it is found, how it is, what it writes.
+//! Running instances: discovery, health and output.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 async fn what_is_declared_runs_is_found_and_ends() {
     let site = Site::start(&["one", "two"]).await;
     let mut client = client::workloads(site.cluster.channel().await);
-    // Of all: this one is not there yet.
+    // A watch of all workloads: this one does not exist yet.
     let request = v1::WatchAssignmentsRequest::default();
     let mut watch = client.watch_assignments(request).await.unwrap().into_inner();
     let told = site.apply(&format!(
@@ -22,7 +22,7 @@ async fn what_is_declared_runs_is_found_and_ends() {
         })
         .await;
     }
-    // Whoever watches learns of the addresses.
+    // The watch reports the addresses.
     let mut addresses = std::collections::BTreeSet::new();
     while addresses.len() < 3 {
         let answer = watch.message().await.unwrap().unwrap();
@@ -34,7 +34,7 @@ async fn what_is_declared_runs_is_found_and_ends() {
     })
     .await;
     assert_eq!(snapshot.workloads[0].name, "web");
-    // Nothing differs: nothing is done.
+    // Without a difference, nothing changes.
     let again = site.apply(&format!(
         "name = \"web\"\nkind = \"service\"\nreplicas = 3\n{}",
         server()
@@ -146,7 +146,7 @@ async fn a_flood_takes_a_bounded_place_and_the_newest_can_be_read() {
         .sum();
     assert!(size <= 2 * (4 << 20) + (64 << 10), "{size} bytes");
     assert_eq!(text(&site.ctl(&["logs", "flood", "--stderr"])), "oops\n");
-    // Of the process before, once there was one.
+    // The output of the previous process, once there was one.
     assert_eq!(site.ctl(&["logs", "flood", "--previous"]).status.code(), Some(1));
     kill(status(&rows[0]).pid as i32, Signal::KILL);
     wait_until("the one before is read", async || {
@@ -185,7 +185,7 @@ async fn health_is_asked_for_in_every_way() {
             let status = rows.last().map(status)?;
             match healthy {
                 true => status.healthy.then_some(()),
-                // Started anew because of it.
+                // Restarted because of the failed check.
                 false => (status.restarts > 0 && !status.healthy).then_some(()),
             }
         })
@@ -215,12 +215,12 @@ async fn a_batch_is_done_once() {
     );
     let shown = text(&site.ctl(&["logs", "job.1"]));
     assert!(shown.starts_with("part 1 of job on "), "{shown}");
-    // What is done stays done.
+    // Completed parts stay complete.
     assert_eq!(site.instances("job").await.len(), 4);
     site.ends().await;
 }
 
-/// What a terminal of its own gets of `wynectl`.
+/// Returns what `wynectl` writes to a terminal.
 fn on_terminal(site: &Site, line: &str) -> Vec<u8> {
     let program = crate::harness::binary("wynectl");
     let command = format!(

@@ -1,15 +1,15 @@
-//! Supervisors that live and do nothing: stopped, or hanging.
+//! Supervisors that are alive but do nothing: stopped, or hanging.
 
 use super::*;
 
-/// A program that counts its starts, and a check that only its supervisor can run.
+/// Returns a program that counts its starts, with a check that only its supervisor can run.
 fn declaration(name: &str, more: &str) -> String {
     format!(
         "name = \"{name}\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"exec sleep 1000\"]\n[stop]\ngrace = \"1s\"\n[restart]\nbackoff = \"100ms\"\n{more}"
     )
 }
 
-/// The supervisor of one instance.
+/// Returns the supervisor of an instance.
 fn supervisor_of(site: &Site, id: &str) -> i32 {
     let is_own = |pid: &i32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -30,7 +30,7 @@ async fn a_supervisor_that_is_stopped_is_noticed_and_its_instance_replaced() {
     let found = site.runs("found", 1).await;
     kill(supervisor_of(&site, &id(&heard[0])), Signal::STOP);
     kill(status(&heard[0]).pid as i32, Signal::KILL);
-    // The other one was never heard by the agent that finds it.
+    // The other supervisor never communicated with the agent that finds it.
     kill(supervisor_of(&site, &id(&found[0])), Signal::STOP);
     site.kill_agent("one").await;
     site.start_agent("one").await;
@@ -80,7 +80,7 @@ async fn a_supervisor_that_stands_still_for_a_while_keeps_its_work() {
     site.ends().await;
 }
 
-/// As a host that is suspended, or a debugger that holds all of them.
+/// Like a suspended host, or a debugger that holds all of them.
 #[tokio::test]
 async fn an_agent_that_stood_still_with_its_supervisors_kills_none_of_them() {
     let mut site = Site::start(&["one"]).await;
@@ -90,10 +90,10 @@ async fn an_agent_that_stood_still_with_its_supervisors_kills_none_of_them() {
     for already in [false, true] {
         kill(supervisor, Signal::STOP);
         if already {
-            // Also where the agent was waiting for it already.
+            // Also if the agent was waiting for the supervisor already.
             site.shows("app", "cannot be reached").await;
         }
-        // And the coordinator: it would give the node up.
+        // The coordinator too, because it would declare the node offline.
         site.cluster.coordinator.as_ref().unwrap().signal(Signal::STOP);
         site.agent("one").as_ref().unwrap().signal(Signal::STOP);
         // Longer than a supervisor may be silent: 5 s, 15 s and the grace.

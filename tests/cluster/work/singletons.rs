@@ -1,8 +1,8 @@
-//! Of a singleton there are never two.
+//! There are never two copies of a singleton.
 
 use super::*;
 
-/// How long a singleton may run after its agent last asked: twice the least lease.
+/// Maximum time that a singleton may run after its agent's last request: twice the minimum lease.
 const LEASE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_singleton_whose_supervisor_is_stopped_by_hand_ends_before_its_lease()
     })
     .await;
     kill(supervisor, Signal::STOP);
-    // Nobody of ours is there to end it: the kernel does.
+    // No process of WyneOS is left to end it: the kernel does.
     site.kill_agent("one").await;
     // The lease counts from before this moment.
     let cut = Instant::now();
@@ -40,9 +40,9 @@ async fn a_singleton_whose_supervisor_is_stopped_by_hand_ends_before_its_lease()
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    // An agent that finds a supervisor which says nothing does not wait for a lease that it does not know.
+    // An agent that finds a silent supervisor does not wait for a lease that it does not know.
     site.start_agent("one").await;
-    // The coordinator may still have the row of the one before.
+    // The coordinator may still have the row of the previous instance.
     let second = wait_until("it runs again", async || {
         let rows = site.runs("only", 1).await;
         lives(status(&rows[0]).pid).then_some(rows)

@@ -1,4 +1,4 @@
-//! Processes that claim to be an instance's, and are not.
+//! Processes that falsely claim to belong to an instance.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 
 use super::*;
 
-/// Starts `sleep 1` again and again with the mark of an instance, as a user of the host that has nothing to do with it.
+/// Starts `sleep 1` repeatedly with the mark of an instance, as an unrelated user of the host.
 struct Spoofer(Process);
 
 impl Spoofer {
@@ -26,7 +26,7 @@ impl Spoofer {
     }
 }
 
-/// What an instance's processes have in their environment.
+/// Returns the marks in the environment of an instance's processes.
 fn marks(directory: &Path) -> [(&'static str, String); 2] {
     let found = fs::metadata(directory).unwrap();
     [
@@ -45,7 +45,7 @@ async fn a_process_that_bears_an_instances_mark_does_not_keep_it_from_ending() {
     }
     let site = Site::start(&["one"]).await;
     let instances = site.cluster.directory.path().join("one/instances");
-    // Users that instances have (the default one, 65534) and another one.
+    // Users of instances (among them the default one, 65534) and another one.
     for (name, user) in [("app", "65533"), ("other", "65534")] {
         site.apply(&format!(
             "name = \"{name}\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n"
@@ -67,7 +67,7 @@ async fn a_process_that_bears_an_instances_mark_does_not_keep_it_from_ending() {
             rows.iter().any(|row| id(row) != id(&before[0])).then_some(())
         })
         .await;
-        // What merely bears the mark is not killed, either.
+        // A process that merely has the mark is not killed either.
         assert!(spoofer.0.is_running());
     }
     site.ends().await;
@@ -99,7 +99,7 @@ async fn where_nothing_is_contained_a_mark_counts_of_the_instances_own_user_alon
     })
     .await;
     drop(stranger);
-    // One of its own user cannot be told from it: it is waited for, and that is shown while it lasts.
+    // A process of the instance's own user is indistinguishable: the instance waits for it, and shows that.
     let directory = directory.with_file_name(id(&after));
     let own = Spoofer::start(&site, "65534", &self::marks(&directory)[..1]);
     kill(site.supervisors("one")[0], Signal::KILL);

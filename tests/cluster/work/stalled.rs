@@ -1,4 +1,4 @@
-//! Disks that stall: whoever writes to them, or asks them anything, waits within the kernel and cannot be killed.
+//! Stalled disks: every process that writes to or queries them waits in the kernel, and cannot be killed.
 
 use std::{
     fs::File,
@@ -9,10 +9,11 @@ use std::{
 use super::*;
 use crate::harness::{binary, skip};
 
-/// Cycles of the coordinator in which a node is looked at: four times as long as it takes to suspect one, and twice as long as until it is offline.
+/// Number of coordinator cycles for which a node is observed: four times the time until it is suspect, and twice the
+/// time until it is offline.
 const CYCLES: u64 = 20;
 
-/// The least lease of a singleton, and the time by which one has ended that nobody has extended.
+/// The minimum lease of a singleton, and the time by which one without renewal has ended.
 const LEASE: Duration = Duration::from_secs(30);
 const ENDS: Duration = Duration::from_secs(60);
 
@@ -24,11 +25,11 @@ fn did(ran: &std::io::Result<Output>) -> bool {
     ran.as_ref().is_ok_and(|output| output.status.success())
 }
 
-/// A block device of its own, mounted at a directory. Dropped, it is thawed and unmounted.
+/// A block device, mounted at a directory. It is thawed and unmounted when dropped.
 pub struct Device(PathBuf);
 
 impl Device {
-    /// `None`, with a word, where this machine lets us have none.
+    /// Returns `None`, with a message, if this machine does not permit one.
     pub fn mount(at: PathBuf) -> Option<Device> {
         fs::create_dir_all(&at).unwrap();
         if !rustix::process::geteuid().is_root() {
@@ -62,7 +63,7 @@ impl Device {
         assert!(did(&ran), "{ran:?}");
     }
 
-    /// Whoever writes to it waits from now on.
+    /// Blocks all writes from now on.
     pub fn freeze(&self) {
         self.fsfreeze("-f");
     }
@@ -80,19 +81,21 @@ impl Drop for Device {
     }
 }
 
-/// A file system over a directory that answers nothing: whoever asks for anything in it waits. Dropped, they are told that it is gone.
+/// A file system over a directory that answers no request, so that every access waits. When dropped, these accesses
+/// fail.
 struct Mute {
     _server: File,
     at: PathBuf,
 }
 
-/// Lengths of what the kernel says first and of the answer, which `fuse.h` has as `fuse_in_header`, `fuse_out_header` and `fuse_init_out`.
+/// Lengths of the kernel's first message and of the answer: `fuse_in_header`, `fuse_out_header` and `fuse_init_out` in
+/// `fuse.h`.
 const FUSE_IN: usize = 40;
 const FUSE_OUT: usize = 16;
 const FUSE_INIT_OUT: usize = 64;
 
 impl Mute {
-    /// `None`, with a word, where this machine lets us have none.
+    /// Returns `None`, with a message, if this machine does not permit one.
     fn mount(at: PathBuf) -> Option<Mute> {
         let server = File::options().read(true).write(true).open("/dev/fuse");
         let mut server = match server {
@@ -118,7 +121,7 @@ impl Mute {
             skip(&format!("a FUSE cannot be mounted: {mounted:?}"));
             return None;
         }
-        // The first request is answered, or each later one would wait for that instead.
+        // The first request is answered, because each later one would wait for that instead.
         let mut request = vec![0; 1 << 17];
         let read = server.read(&mut request).unwrap();
         assert!(read > FUSE_IN, "{read}");
@@ -143,21 +146,21 @@ fn service(name: &str) -> String {
     format!("name = \"{name}\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n[stop]\ngrace = \"1s\"\n")
 }
 
-/// A program that writes all the time: what it writes is kept on the disk.
+/// Returns a program that writes continuously to its log on the disk.
 fn loud(name: &str, more: &str) -> String {
     format!(
         "name = \"{name}\"\n{more}\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"while :; do echo here; sleep 0.05; done\"]\n[stop]\ngrace = \"1s\"\n"
     )
 }
 
-/// When a process was started, in ticks of its host; proc_pid_stat(5), field 22.
+/// Returns the start time of a process, in ticks of its host; proc_pid_stat(5), field 22.
 fn started(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
     rest.split(' ').nth(19).unwrap().parse().unwrap()
 }
 
-/// The supervisor of an instance by its program: programs start beside each other, supervisors are started in order.
+/// Returns the supervisor of a program: programs start concurrently, supervisors in order.
 fn supervisor(program: u32) -> u32 {
     let supervises = |pid: u32| {
         let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -173,14 +176,14 @@ fn supervisor(program: u32) -> u32 {
 }
 
 impl Site {
-    /// Whether the coordinator reports that the disk of a node takes no writes.
+    /// Returns whether the coordinator reports that the disk of a node does not accept writes.
     async fn disk_is_stalled(&self) -> bool {
         let mesh = self.cluster.snapshot().await.mesh.unwrap_or_default();
         let mut findings = mesh.findings.iter();
         findings.any(|finding| finding.kind() == v1::FindingKind::DiskStalled)
     }
 
-    /// Looks at a node for so many cycles: it is online in all of them.
+    /// Asserts that a node is online in each of [`CYCLES`] cycles.
     async fn stays_online(&self, name: &str) {
         let first = self.cluster.snapshot().await.cycle;
         wait_until("cycles go by", async || {
@@ -192,7 +195,7 @@ impl Site {
         .await;
     }
 
-    /// A node that joined once was online ever since.
+    /// Asserts that a node that joined once has been online since.
     async fn was_online_throughout(&self, name: &str) {
         let transitions = self.cluster.transitions(name).await;
         assert_eq!(transitions.last(), Some(&Liveness::Online), "{transitions:?}");
@@ -205,7 +208,7 @@ impl Site {
     }
 }
 
-/// Heartbeats that a machine which is shared is in time for, so that what misses them is the disk's doing.
+/// Heartbeats for which a shared machine is fast enough, so that a miss is caused by the disk.
 const CALM: &[&str] = &["--heartbeat", "1s", "--suspect-grace", "2s"];
 
 async fn calm() -> Site {
@@ -216,7 +219,7 @@ async fn calm() -> Site {
     }
 }
 
-/// A cluster of one node whose data_dir is on a device of its own.
+/// Starts a cluster of one node whose data_dir is on a device of its own.
 async fn on_a_device() -> Result<(Site, Device), Site> {
     let mut site = calm().await;
     let Some(device) = Device::mount(site.cluster.directory.path().join("one")) else {
@@ -245,7 +248,7 @@ async fn an_agent_whose_disk_is_frozen_is_heard_and_carries_out_later_what_it_wa
         })
         .await;
     }
-    // What is told to end needs no disk for that.
+    // Stopping an instance requires no disk access.
     assert!(site.ctl(&["delete", "goes"]).status.success());
     wait_until("the stalled disk is reported", async || {
         site.disk_is_stalled().await.then_some(())
@@ -261,7 +264,7 @@ async fn an_agent_whose_disk_is_frozen_is_heard_and_carries_out_later_what_it_wa
             "{name}"
         );
     }
-    // What was ordered and is not wanted any more is not begun.
+    // An instance that was ordered and is no longer wanted is not started.
     assert!(site.ctl(&["delete", "late-b"]).status.success());
     assert_eq!(pids(&site.runs("stays", 1).await), pids(&stays));
     device.thaw();
@@ -282,7 +285,7 @@ async fn an_agent_whose_disk_is_frozen_is_heard_and_carries_out_later_what_it_wa
     })
     .await;
     site.was_online_throughout("one").await;
-    // Whatever was told as done is on the disk.
+    // Everything that was reported as done is on the disk.
     site.kill_agent("one").await;
     site.start_agent("one").await;
     for (name, before) in [("stays", &stays), ("late-a", &first), ("late-c", &last)] {
@@ -305,7 +308,7 @@ async fn a_singleton_on_a_frozen_disk_has_its_lease_and_ends_with_it() {
     let rows = [site.runs(names[0], 1).await, site.runs(names[1], 1).await].concat();
     let all = pids(&rows);
     device.freeze();
-    // The agent is busy with its disk, if anything can keep it.
+    // The agent has work that requires the disk.
     site.apply(&service("late"));
     let frozen = Instant::now();
     while frozen.elapsed() < LEASE + Duration::from_secs(5) {
@@ -314,7 +317,8 @@ async fn a_singleton_on_a_frozen_disk_has_its_lease_and_ends_with_it() {
         assert!(live, "leases are not extended while the disk is stalled");
     }
     site.cluster.kill().await;
-    // One ends by its supervisor. The other one's is stopped, and nobody of ours is there to end it: the kernel does.
+    // One instance is ended by its supervisor. The supervisor of the other is stopped, and no process of WyneOS is left
+    // to end it: the kernel does.
     let supervises = |pid: &i32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).contains(&id(&rows[1]))
@@ -348,7 +352,7 @@ async fn an_agent_that_cannot_even_look_at_its_instances_is_heard() {
     let Some(mute) = Mute::mount(site.cluster.directory.path().join("one/instances")) else {
         return site.ends().await;
     };
-    // Connections to supervisors are made by way of their directories, to be told and to be asked whether they act.
+    // Connections to supervisors, for commands and status, use paths in their directories.
     assert!(site.ctl(&["delete", "another"]).status.success());
     site.apply(&service("late"));
     site.stays_online("one").await;
@@ -374,7 +378,7 @@ async fn an_agent_whose_log_nobody_reads_is_heard() {
     site.stays_online("one").await;
     site.stays_online("one").await;
     site.was_online_throughout("one").await;
-    // What nobody reads keeps it from nothing, nor from its end.
+    // An unread log neither blocks the agent nor its shutdown.
     let pid = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     wait_until("it ends", async || agent.try_wait().unwrap()).await;

@@ -1,4 +1,4 @@
-//! What is to end.
+//! Stopping of instances.
 
 use super::*;
 
@@ -78,7 +78,7 @@ async fn a_node_is_drained_when_it_is_empty_and_not_before() {
     assert!(site.processes("one").is_empty());
     let rows = site.runs("app", 4).await;
     assert!(rows.iter().all(|row| row.node_name == "two"));
-    // The last one cannot be emptied: that is said, and nothing is stopped.
+    // The last node cannot be drained, which is reported, and nothing is stopped.
     let blocked = site.ctl(&["drain", "two", "--plan"]);
     assert_eq!(blocked.status.code(), Some(1));
     assert!(text(&blocked).contains("no other node takes it"), "{}", text(&blocked));
@@ -90,7 +90,7 @@ async fn a_node_is_drained_when_it_is_empty_and_not_before() {
     .await;
     assert!(waiting[0].reason.contains("its node is to be emptied"), "{waiting:?}");
     site.runs("app", 4).await;
-    // Until its time is over.
+    // Until the deadline.
     assert!(
         site.ctl(&["drain", "two", "--no-wait", "--deadline", "500ms"])
             .status

@@ -1,8 +1,8 @@
-//! What fails, and what becomes of the work.
+//! Failures, and their effects on work.
 
 use super::*;
 
-/// How often an agent is killed.
+/// Number of agent kills.
 const KILLS: usize = 8;
 
 #[tokio::test]
@@ -12,7 +12,7 @@ async fn work_goes_on_without_its_agent_and_what_happened_is_told() {
     let before = site.runs("app", 3).await;
     site.kill_agent("one").await;
     assert!(pids(&before).into_iter().all(lives), "work ended with its agent");
-    // One ends while nobody is there to see it.
+    // An instance ends while no agent observes it.
     let victim = status(&before[0]).pid;
     kill(victim as i32, Signal::KILL);
     wait_until("its supervisor starts it again", async || {
@@ -44,7 +44,7 @@ async fn no_exit_status_is_lost_however_often_an_agent_is_killed() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(KILLS);
-    // Its parts end one after another for about as long as agents are killed.
+    // Parts end one after another for about as long as agents are killed.
     let span = kills / 4;
     site.apply(&format!(
         "name = \"job\"\nkind = \"batch\"\nreplicas = 12\ncommand = \"/bin/sh\"\n\
@@ -54,7 +54,7 @@ async fn no_exit_status_is_lost_however_often_an_agent_is_killed() {
         let before = site.session("one").await;
         site.kill_agent("one").await;
         site.begin_agent("one");
-        // Soon it flaps, and is not taken for online any more; it is heard all the same.
+        // The node soon counts as flapping, and is no longer considered online; it is still heard.
         wait_until("it is back", async || {
             (site.session("one").await > before).then_some(())
         })
@@ -85,7 +85,7 @@ async fn work_of_a_dead_machine_runs_elsewhere() {
     let before = site.runs("app", 6).await;
     let lost: Vec<String> = before.iter().filter(|row| row.node_name == "two").map(id).collect();
     assert_eq!(lost.len(), 2);
-    // As the power would: everything on it at once.
+    // Like a power failure: everything on the node ends at once.
     let processes = site.processes("two");
     let died = Instant::now();
     site.kill_agent("two").await;
@@ -103,7 +103,7 @@ async fn work_of_a_dead_machine_runs_elsewhere() {
     }
     let why = text(&site.ctl(&["why", "app"]));
     assert!(why.contains("the one before was lost"), "{why}");
-    // It is back, without its work: that is known, and nothing is moved again.
+    // The node returned without its work, which is known: nothing is moved again.
     site.start_agent("two").await;
     let rows = site.runs("app", 6).await;
     assert!(rows.iter().all(|row| row.node_name != "two"));

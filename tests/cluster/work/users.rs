@@ -1,4 +1,4 @@
-//! Least privilege: whom programs run as, and what they reach.
+//! Least privilege: the users of programs, and what they can access.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -10,19 +10,19 @@ use crate::harness::skip;
 fn is_root() -> bool {
     let root = geteuid().is_root();
     if !root {
-        // Nothing that could be installed.
+        // No package could provide this.
         eprintln!("skipped: only root changes users");
     }
     root
 }
 
-/// A batch of one instance of a shell script.
+/// Returns a batch with one instance of a shell script.
 fn script(name: &str, script: &str, more: &str) -> String {
     format!("name = \"{name}\"\nkind = \"batch\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n{more}")
 }
 
 impl Site {
-    /// What a batch wrote, once it is done.
+    /// Returns the output of a batch, once it is done.
     async fn output(&self, name: &str) -> String {
         wait_until(&format!("{name} is done"), async || {
             let workload = self.workload(name).await.workload.unwrap();
@@ -50,7 +50,7 @@ fn host(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// A user of this host in groups of their own; gone when dropped.
+/// A user of this host with groups of its own; removed when dropped.
 struct TestUser {
     name: String,
     groups: Vec<String>,
@@ -103,7 +103,7 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
     site.apply(&forever.replace("batch", "service"));
     let why = text(&site.ctl(&["why", "root"]));
     assert!(why.contains("does not permit its user"), "{why}");
-    // A slot that waits is explained by its own name; one that is not wanted is not known.
+    // A pending slot is explained by its own name; a slot that is not wanted is unknown.
     let why = text(&site.ctl(&["why", "root.0"]));
     assert!(
         why.contains("root.0: waits") && why.contains("does not permit its user") && why.contains("runs no program as"),
@@ -116,7 +116,7 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
         shown.contains("nobody (default)") && !shown.contains("Warning"),
         "{shown}"
     );
-    // Where it is listed, by whatever name, it runs; and that is said.
+    // The program runs where its user is permitted, under any name, and this is shown.
     let agent = site.cluster.agent_with("two", &["--users", "daemon,root,ghost"]);
     site.agents.push(("two".to_owned(), Some(agent)));
     site.cluster.node_is("two", Liveness::Online).await;
@@ -143,7 +143,7 @@ async fn work_runs_as_nobody_and_as_root_only_where_that_is_listed() {
         shown.contains("Warning") && shown.contains("everyone who may apply a declaration controls this host"),
         "{shown}"
     );
-    // The agent does not take the coordinator's word: what runs goes on, and nothing is started any more.
+    // The agent enforces its own configuration: running instances continue, and none is started.
     site.kill_agent("two").await;
     site.start_agent("two").await;
     let pid = pids(&site.runs("root", 1).await)[0];
@@ -226,7 +226,7 @@ async fn an_agent_that_is_not_root_runs_work_as_itself() {
     let folder = site.path("one");
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::chown(&folder, Some(65_534), Some(65_534)).unwrap();
-    // The build's own directory may be closed to others.
+    // The build directory may be closed to other users.
     let program = site.path("agent");
     fs::copy(crate::harness::binary("wyneos-agent"), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -266,7 +266,7 @@ async fn what_programs_find_from_us_cannot_be_declared_away() {
             "{told}"
         );
     }
-    // A declaration may choose where its programs are looked for, and what is preloaded is its own business.
+    // A declaration may choose PATH, and controls what is preloaded into its own programs.
     let env = "ports = [\"http\"]\n[env]\nPATH = \"/bin:/usr/bin:/of/its/own\"\nWYNEOS = \"1\"\n";
     let print = "echo $PATH $WYNEOS_FENCE $PORT_http; exec sleep 1000";
     let service = script("x", print, env).replace("batch", "service");
@@ -285,7 +285,7 @@ async fn what_programs_find_from_us_cannot_be_declared_away() {
     };
     let before = told(0).await;
     assert!(before.starts_with("/bin:/usr/bin:/of/its/own "), "{before}");
-    // One that was accepted before there were reserved names.
+    // A declaration accepted before names were reserved.
     let order = site.path("one/instances").join(id(&rows[0])).join("order.json");
     let mut changed: serde_json::Value = serde_json::from_slice(&fs::read(&order).unwrap()).unwrap();
     let env = &mut changed["assigned"]["spec"]["env"];

@@ -1,4 +1,5 @@
-//! A directory in whose place is another instance's, or a link to one: nothing is done to the other, and the one that lost it is lost.
+//! A directory replaced by that of another instance, or by a link to one: nothing happens to the other instance, and
+//! the one without its directory is lost.
 
 use proptest::{
     prelude::*,
@@ -8,18 +9,18 @@ use proptest::{
 
 use super::*;
 
-/// What becomes of the directory of one instance, given another one's and a path that is outside of all of them.
+/// Replaces the directory of an instance, given that of another one and a path outside of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Swap {
-    /// A link to that of another instance.
+    /// A link to the other instance's directory.
     Link,
-    /// The other one's in its place, and nothing in that one's.
+    /// The other instance's directory, which is moved.
     Move,
-    /// Each in the other's place.
+    /// The two directories are exchanged.
     Exchange,
-    /// A copy of the other one's.
+    /// A copy of the other instance's directory.
     Copy,
-    /// Removed, and a copy of the other one's, which may get its number.
+    /// The directory is removed, and a copy of the other one is made, which may get its inode number.
     CopyAnew,
     /// A file.
     File,
@@ -52,26 +53,27 @@ impl Swap {
         }
     }
 
-    /// Whether the other one's directory is where it was.
+    /// Returns whether the other instance's directory stays in place.
     fn leaves_other(self) -> bool {
         !matches!(self, Swap::Move | Swap::Exchange)
     }
 }
 
-/// One thing that somebody does to directories.
+/// A change to directories.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     swap: Swap,
-    /// The kinds of the instance whose directory it was, and of the one whose is there.
+    /// Kinds of the instance whose directory is replaced, and of the other one.
     of: Of,
     other: Of,
-    /// The other one is another agent's.
+    /// Whether the other instance belongs to another agent.
     elsewhere: bool,
-    /// The supervisor of the first is killed.
+    /// Whether the supervisor of the first instance is killed.
     dead: bool,
 }
 
-/// Every swap with what is drawn for it. The supervisor of one that an agent attends is killed: if it went on, it would notice by itself.
+/// Returns every swap with random parameters. With a running agent, the supervisor of the first instance is killed,
+/// because otherwise it would notice the swap itself.
 fn cases(attended: bool) -> Vec<Case> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[u8::from(attended) + 1; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -87,7 +89,7 @@ fn cases(attended: bool) -> Vec<Case> {
             dead: dead || attended,
         }
     };
-    // A link, whatever it is of.
+    // A link, for each kind.
     let links = KINDS.map(|of| Case { of, ..draw(Swap::Link) });
     Swap::ALL.into_iter().map(draw).chain(links).collect()
 }
@@ -98,7 +100,7 @@ fn written(home: &Path) -> Vec<Vec<u8>> {
     names.iter().map(read).collect()
 }
 
-/// A workload of one instance on a node, which runs.
+/// Applies a workload with one instance on a node, and waits until it runs.
 async fn subject_on(site: &Site, node: &str, what: &str, of: Of) -> Subject {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let mut subject = Subject {
@@ -116,7 +118,7 @@ async fn subject_on(site: &Site, node: &str, what: &str, of: Of) -> Subject {
     subject
 }
 
-/// The two instances of a case, and where they are.
+/// The two instances of a case, and their directories.
 struct Pair {
     case: Case,
     subject: Subject,
@@ -145,7 +147,8 @@ impl Pair {
         }
     }
 
-    /// Nothing was done to the other one; one whose directory was moved is ended by its own supervisor.
+    /// Asserts that nothing happened to the other instance; one whose directory was moved is ended by its own
+    /// supervisor.
     async fn holds(&self, site: &Site) {
         let Pair { case, other, .. } = self;
         let is_there = match case.swap {
@@ -192,13 +195,13 @@ async fn whatever_is_put_in_the_place_of_a_directory_nothing_is_done_to_another_
         for Pair { case, subject, .. } in &pairs {
             let ended = site.has_ended(subject).await;
             assert!(!ended.complete, "{case:?}: {ended:?}");
-            // Nothing that the other one has done is said of it.
+            // Results of the other instance are not attributed to it.
             assert!(!case.dead || ended.exit.is_none(), "{case:?}: {ended:?}");
         }
         for pair in &pairs {
             pair.holds(&site).await;
         }
-        // What is forgotten is discarded before what is asked behind that is done.
+        // Discarding precedes later requests, so it is complete once these are.
         for subject in &subjects {
             assert!(site.ctl(&["delete", &subject.name]).status.success());
         }
@@ -228,7 +231,7 @@ async fn whatever_is_put_in_the_place_of_a_directory_nothing_is_done_to_another_
     }
 }
 
-/// What is lost is ended and told of once; the next agents tell of it without looking for it again.
+/// A lost instance is ended and reported once; later agents report it without searching for it again.
 #[tokio::test]
 async fn what_was_lost_is_not_ended_again_at_each_start() {
     let mut site = Site::start(&["one"]).await;

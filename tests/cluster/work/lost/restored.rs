@@ -1,4 +1,4 @@
-//! A `data_dir` of which a part is missing, older than the rest, or elsewhere.
+//! A `data_dir` that is incomplete, partly older, or in another place.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ struct Counted(TempDir);
 impl Counted {
     async fn done(site: &Site) -> Counted {
         let directory = TempDir::new().unwrap();
-        // Its program is another user's.
+        // The program runs as another user.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let counted = Counted(directory);
         site.apply(&format!(
@@ -48,7 +48,8 @@ impl Site {
     }
 }
 
-/// Of a `data_dir` only the id is kept: the number of its start was another's, and that nothing was begun is not known.
+/// Only the id is kept of a `data_dir`: the incarnation was used before, and there is no evidence that nothing was
+/// started.
 #[tokio::test]
 async fn a_number_that_is_used_again_is_refused_and_leaves_no_list_to_trust() {
     let mut site = Site::start(&["one"]).await;
@@ -92,7 +93,7 @@ async fn a_number_that_is_used_again_is_refused_and_leaves_no_list_to_trust() {
     site.ends().await;
 }
 
-/// The list is one from before, and what was begun since is gone: what the coordinator has heard of is not begun again.
+/// The list is an older version without later instances: those that the coordinator knows are not started again.
 #[tokio::test]
 async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() {
     let mut site = Site::start(&["one"]).await;
@@ -119,7 +120,7 @@ async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() 
     for (subject, _) in &all {
         match subject.of {
             Of::Service => site.has_successor(subject, PATIENCE).await,
-            // That waits for its lease, and is proved elsewhere.
+            // The successor waits for the lease, which other tests cover.
             Of::Singleton => drop(site.shows(&subject.name, "was lost by its node").await),
             Of::Batch => assert_eq!(site.instances(&subject.name).await.len(), 1, "it is run again"),
         }
@@ -128,7 +129,7 @@ async fn a_list_that_is_older_than_its_instances_has_none_of_them_begun_again() 
     site.ends().await;
 }
 
-/// The supervisor of what was begun in a directory of this name.
+/// Returns the supervisor of the instance started in this directory.
 pub(super) fn supervisor_of(home: &Path) -> i32 {
     let is_one = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -141,14 +142,14 @@ pub(super) fn supervisor_of(home: &Path) -> i32 {
 }
 
 impl Site {
-    /// The supervisor of a subject that was begun in a node's directory of this name.
+    /// Returns the supervisor of a subject that was started in a node's directory of this name.
     fn supervisor(&self, node: &str, subject: &Subject) -> i32 {
         supervisor_of(&self.instances_of(node).join(&subject.id))
     }
 }
 
-/// The directory of a node is elsewhere with all of its instances, and only what makes it that node is left: what goes on is told, left alone and not begun a
-/// second time; and attended again once it is put back.
+/// The directory of a node is moved with all instances, and only its identity is left: running instances are reported,
+/// left alone and not started a second time, and attended again once the directory is put back.
 #[tokio::test]
 async fn what_goes_on_in_a_directory_that_is_elsewhere_is_told_and_has_no_successor() {
     for put_back in [true, false] {
@@ -179,7 +180,7 @@ async fn what_goes_on_in_a_directory_that_is_elsewhere_is_told_and_has_no_succes
             })
             .await;
         }
-        // What else there is to do is done meanwhile.
+        // In the meantime, other work proceeds.
         site.apply("name = \"new\"\ncommand = \"/bin/sleep\"\nargs = [\"1000\"]\n");
         site.runs("new", 1).await;
         for (subject, _) in &all {
@@ -239,8 +240,8 @@ async fn what_is_in_a_directory_of_instances_that_was_replaced_ends_by_itself() 
     site.ends().await;
 }
 
-/// A directory is put back as it was before its instance began, with or without the list of that time: what has run since does not run again. What is
-/// written first may have a directory in its place.
+/// A directory is restored to its state before the instance started, with or without the list of that time: the
+/// finished work does not run again. Temporary files may be blocked by directories of their names.
 #[tokio::test]
 async fn a_directory_from_before_its_instance_began_has_it_not_run_again() {
     for (older_list, empty) in [(false, false), (false, true), (true, false)] {
@@ -257,7 +258,7 @@ async fn a_directory_from_before_its_instance_began_has_it_not_run_again() {
         let before = id(&site.instances("done").await[0]);
         site.kill_agent("one").await;
         let (home, from) = (site.instances_of("one").join(&before), site.data_dir("from"));
-        // As its agent has written it, in the directory that it was in.
+        // As its agent wrote it, in its original directory.
         let original = fs::metadata(&home).unwrap();
         let made = original.created().ok();
         let made = made.map(|made| made.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos());
@@ -286,7 +287,7 @@ async fn a_directory_from_before_its_instance_began_has_it_not_run_again() {
         }
         for _ in 0..2 {
             site.start_agent("one").await;
-            // Until it has heard what is wanted, and has done it.
+            // Until the agent has received and completed later work.
             site.apply("name = \"behind\"\nkind = \"batch\"\ncommand = \"/bin/true\"\n");
             wait_until(&format!("what was asked behind that is done, {what}"), async || {
                 let rows = site.instances("behind").await;
