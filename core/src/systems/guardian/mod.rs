@@ -1,6 +1,7 @@
 //! The Guardian Mesh: which nodes are alive and reachable, and whose reports on that count.
 
 pub(crate) mod climate;
+mod conduct;
 mod evidence;
 mod plan;
 mod relay;
