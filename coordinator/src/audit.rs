@@ -218,7 +218,7 @@ impl Opened {
     }
 
     /// Compares the audit with the state, which contains the changes of intents up to number `kept` and none above it.
-    /// True if the audit reports later ones as carried out, which means that the state was put back. `is_kept`
+    /// Returns whether the audit reports later ones as carried out, which means that the state was put back. `is_kept`
     /// determines which calls change the state.
     pub(crate) fn is_ahead(
         &mut self,

@@ -167,7 +167,7 @@ fn no_modules_form_a_circle() {
     for (from, to) in &arrows {
         left.insert(from, to.keys().map(String::as_str).collect());
     }
-    // Whoever names nobody that is left goes.
+    // Remove rooms that use no remaining room.
     while let Some(leaf) = left.iter().find(|(_, to)| !to.iter().any(|to| left.contains_key(to))) {
         let leaf = *leaf.0;
         left.remove(leaf);

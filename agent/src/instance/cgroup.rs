@@ -144,7 +144,7 @@ impl Groups {
 }
 
 impl Group {
-    /// True for the group of this instance of an agent, wherever its groups are, and for no other agent's.
+    /// Returns whether this is the group of this agent's instance, wherever the agent's groups are.
     pub(super) fn is_of(&self, prefix: &Prefix, id: AssignmentId) -> bool {
         let name = prefix.name(id);
         let named = |directory: &PathBuf| directory.file_name().is_some_and(|own| *own == *name);

@@ -37,7 +37,7 @@ pub(crate) struct Init {
     /// Identity of that directory, as DEVICE:NUMBER: a different one with its name is refused.
     #[arg(long)]
     place: Option<Place>,
-    /// True without an instance, to test the capabilities of this host.
+    /// Run without an instance, to test the capabilities of this host.
     #[arg(long)]
     trial: bool,
 }

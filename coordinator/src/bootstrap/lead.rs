@@ -144,7 +144,7 @@ pub(super) fn was_taken(newest: u64, intent: u64) -> Option<bool> {
     (intent >= newest).then_some(intent == newest)
 }
 
-/// True for a call whose effect is in the store, with its intent.
+/// Returns whether the effect of the recorded call is in the store, with its intent.
 fn changes_state(record: &AuditRecord) -> bool {
     record.action.starts_with("wyneos.v1.") && !matches!(record.action.as_str(), ROTATE | BACKUP | RENEW)
 }

@@ -77,7 +77,7 @@ impl CaError {
         }
     }
 
-    /// True for errors that end when this host's clock is corrected.
+    /// Returns whether the error ends when this host's clock is corrected.
     pub(crate) fn is_about_time(&self) -> bool {
         let outdated = |source: &BadAuthority| matches!(source, BadAuthority::Outdated(..));
         match self {

@@ -102,7 +102,7 @@ fn holding(lifetime: Duration) -> Result<Range<SystemTime>, CaError> {
     Ok(now - EARLIER.min(lifetime / 10)..now + lifetime)
 }
 
-/// True for a CA whose certificate is not valid by this host's clock.
+/// Returns whether the error is a CA certificate that is not valid by this host's clock.
 fn is_outdated(error: &CaError) -> bool {
     matches!(
         error,
@@ -207,7 +207,7 @@ impl Ca {
         self.signing.lock().await.state.intent
     }
 
-    /// True for an operator's own CA, which cannot be replaced from here.
+    /// Returns whether this is an operator's own CA, which the coordinator cannot replace.
     pub(crate) fn is_external(&self) -> bool {
         matches!(self.place, Place::External(..))
     }

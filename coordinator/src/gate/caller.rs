@@ -98,7 +98,7 @@ impl Caller {
         }
     }
 
-    /// True for a call that may change something.
+    /// Returns whether the call may change something.
     pub(crate) fn changes(&self) -> bool {
         self.change.is_some() && self.plans.get().is_none()
     }

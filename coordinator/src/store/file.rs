@@ -75,7 +75,7 @@ impl Kind {
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 thread_local! {
-    /// True while a panic of this thread is an expected result, and is not logged.
+    /// Whether a panic of this thread is an expected result, which is not logged.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 

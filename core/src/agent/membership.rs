@@ -59,7 +59,7 @@ pub(super) struct Membership {
     until: Option<Time>,
     /// End of the singletons' lease.
     lent: Option<Time>,
-    /// Set once the end of the lease was reported.
+    /// Whether the end of the lease was reported.
     lapsed: bool,
     /// Time of the coordinator's last message, or of the session's end.
     heard: Time,

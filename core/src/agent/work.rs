@@ -26,7 +26,7 @@ struct Local {
     /// `None` when the instance's order cannot be read.
     assigned: Option<Arc<Assigned>>,
     status: Status,
-    /// Set once the instance was told to end.
+    /// Whether the instance was told to end.
     halted: bool,
 }
 
@@ -46,8 +46,8 @@ pub(super) struct Work {
     all: bool,
     timer: u64,
     gathering: bool,
-    /// Set once the coordinator knows all instances of this node, in this session or in the previous one: unwanted instances are told to
-    /// end before leases are passed on.
+    /// Whether the coordinator knows all instances of this node, in this session or in the previous one: unwanted
+    /// instances are told to end before leases are passed on.
     agreed: bool,
     /// Unknown instances that may have been started here.
     begun: Begun,

@@ -24,7 +24,7 @@ const SILENT_LOSSY: Duration = Duration::from_secs(15);
 /// Beacons that were missing within this time and arrive again, while probes fail, indicate loss rather than a cut.
 const RESUMED: Duration = Duration::from_secs(10);
 
-/// Time for which beacons that were missing may have been lost, whatever the probes show.
+/// Beacons reported missing within this time may indicate packet loss, whatever the probes show.
 pub(super) const UNSTEADY: Duration = Duration::from_secs(60);
 
 /// Time without a miss after which an observer hears a subject well.

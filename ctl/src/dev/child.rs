@@ -169,7 +169,7 @@ impl Child {
         raw(self.pid)
     }
 
-    /// True until its end is known.
+    /// Returns whether the end of the process is not known yet.
     pub(super) fn is_running(&self) -> bool {
         self.running().is_some()
     }

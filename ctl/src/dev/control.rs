@@ -217,7 +217,7 @@ async fn serve(listener: UnixListener, ask: mpsc::Sender<Asked>) {
     }
 }
 
-/// True for a socket whose other side is a process of this user.
+/// Returns whether the other side of a socket is a process of this user.
 fn is_own(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{END, GREEN};
 
-/// True if `--raw` was given.
+/// Whether `--raw` was given.
 static RAW: AtomicBool = AtomicBool::new(false);
 
 /// Disables escaping, also on a terminal.
@@ -46,7 +46,7 @@ pub(super) const IGNORABLE: [(char, char); 17] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// True for characters that must not reach a terminal unchanged: control characters (C0, DEL and C1), separators of
+/// Returns whether a character must not reach a terminal unchanged: control characters (C0, DEL and C1), separators of
 /// lines and paragraphs, annotation marks, and invisible characters ([`IGNORABLE`]), which include those that reorder
 /// text.
 pub(super) fn is_unsafe(c: char) -> bool {

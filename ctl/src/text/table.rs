@@ -63,7 +63,7 @@ fn width(text: &str) -> usize {
     shown.map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// True for a word that is meant to be copied, such as a key or a digest of 32 bytes: it is never broken.
+/// Returns whether a word is meant to be copied, such as a key or a digest of 32 bytes: it is never broken.
 fn is_copied(word: &str) -> bool {
     word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -20,7 +20,7 @@ const ALLOWANCE: u32 = 60 * ALLOWANCE_A_SECOND;
 const UNASKED: u32 = 64;
 const UNASKED_WINDOW: Duration = Duration::from_secs(60);
 
-/// Time after a start of the coordinator in which such observations are not counted.
+/// Time after a start of the coordinator in which observations of unplanned nodes are not counted.
 const RESTARTED: Duration = Duration::from_secs(30);
 
 /// Time for which the reports of an observer are not counted after an offence.

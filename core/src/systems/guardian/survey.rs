@@ -16,10 +16,10 @@ use crate::{
 /// Time between two surveys.
 const SURVEY: Duration = Duration::from_secs(1);
 
-/// Time since a peer heard a node for which the node counts as alive although the coordinator does not hear it.
+/// Time for which a node counts as alive after a peer heard it, although the coordinator does not hear it.
 const ALIVE: Duration = Duration::from_millis(2_500);
 
-/// Time since a node was in doubt from which its reports are prompt; before, its own packets may be lost.
+/// Minimum time since a node was in doubt before its reports count as prompt: its own packets may have been lost.
 const PROMPT: Duration = Duration::from_secs(10);
 
 /// Time after the coordinator's start for which links are not judged while nodes known from the store have not

@@ -54,7 +54,7 @@ pub(in crate::commands) fn revoked(name: &str, details: Option<&v1::Operator>) -
     }
 }
 
-/// False for a name that was revoked without having been on record.
+/// Returns whether the operator was on record; false for a name that was revoked without a record.
 fn is_on_record(operator: &v1::Operator) -> bool {
     operator.role() != v1::Role::Unspecified
 }
