@@ -1,6 +1,7 @@
 //! The Orchestrator Node: state of one machine.
 
 mod identity;
+mod life;
 mod users;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub use users::{User, Users};
 
 pub use identity::{Identity, Ruling};
+use life::Life;
+pub use life::LifeKey;
 
 pub use crate::id::NodeIndex;
 use crate::{
@@ -467,14 +470,7 @@ pub struct Session {
 pub struct Node {
     /// The durable record.
     pub record: Arc<NodeRecord>,
-    /// Liveness.
-    pub liveness: Liveness,
-    /// Cause of the liveness.
-    pub cause: Cause,
-    /// Wall-clock time of the last change of liveness.
-    pub liveness_since: WallTime,
-    /// Time of the last change of liveness or its cause.
-    pub since: Time,
+    life: Life,
     /// Time at which it was last heard since this coordinator started.
     pub last_seen: Option<Time>,
     /// Current session.
@@ -549,14 +545,16 @@ impl Node {
     /// Creates a node that has not been heard since this coordinator started.
     pub fn new(record: Arc<NodeRecord>, wall: WallTime, now: Time) -> Node {
         let unseen = (Liveness::Unseen, Cause::UnseenSinceRestart, wall);
-        let (liveness, cause, liveness_since) = record.departed.unwrap_or(unseen);
+        let (liveness, cause, changed_at) = record.departed.unwrap_or(unseen);
         let drain_until = record.drain_deadline.map(|deadline| now + deadline.after(wall));
         Node {
             record,
-            liveness,
-            cause,
-            liveness_since,
-            since: now,
+            life: Life {
+                liveness,
+                cause,
+                changed_at,
+                since: now,
+            },
             last_seen: None,
             session: None,
             asked: None,
@@ -585,6 +583,41 @@ impl Node {
             drain_until,
             timer: 0,
         }
+    }
+
+    /// Liveness.
+    pub fn liveness(&self) -> Liveness {
+        self.life.liveness
+    }
+
+    /// Cause of the liveness.
+    pub fn cause(&self) -> Cause {
+        self.life.cause
+    }
+
+    /// Wall-clock time of the last change of liveness.
+    pub fn liveness_since(&self) -> WallTime {
+        self.life.changed_at
+    }
+
+    /// Time of the last change of liveness or its cause.
+    pub fn since(&self) -> Time {
+        self.life.since
+    }
+
+    /// Changes the liveness.
+    pub(crate) fn set_life(&mut self, _: &LifeKey, to: Liveness, cause: Cause, wall: WallTime, now: Time) {
+        self.life = Life {
+            liveness: to,
+            cause,
+            changed_at: wall,
+            since: now,
+        };
+    }
+
+    /// Changes the cause of the liveness alone, and the time since which it holds.
+    pub(crate) fn set_cause(&mut self, _: &LifeKey, cause: Cause, since: Time) {
+        (self.life.cause, self.life.since) = (cause, since);
     }
 
     /// The node's name.

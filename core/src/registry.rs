@@ -174,7 +174,7 @@ impl Registry {
         match self.nodes.get_mut(index.get()) {
             Some(Some(node)) => {
                 // Readers see the time of the last sign of life for nodes that are not online.
-                if node.liveness != Liveness::Online {
+                if node.liveness() != Liveness::Online {
                     self.kept.lend(index);
                 }
                 node

@@ -187,3 +187,18 @@ fn each_role_is_a_composition() {
     assert!(coordinator.len() > 1 && coordinator.iter().all(|path| path.starts_with("engine")));
     assert_eq!(files("impl Agent {"), [Path::new("agent/mod.rs")]);
 }
+
+#[test]
+fn the_guardian_alone_changes_liveness() {
+    let sources = sources();
+    let with = |text: &str| -> Vec<&Path> {
+        let has = sources.iter().filter(|(_, source)| source.contains(text));
+        has.map(|(path, _)| path.as_path()).collect()
+    };
+    assert_eq!(with("LifeKey::cut()"), [Path::new("systems/guardian/mod.rs")]);
+    let made = sources[Path::new("systems/guardian/mod.rs")]
+        .matches("LifeKey::cut()")
+        .count();
+    assert_eq!(made, 1, "one key, in one place");
+    assert_eq!(with("LifeKey(())"), [Path::new("node/life.rs")]);
+}

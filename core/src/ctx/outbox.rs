@@ -327,8 +327,8 @@ impl Ctx {
             return;
         }
         let node = &mut self.registry[index];
-        let is_heard = node.liveness.is_in_doubt() && node.steady_since.is_some();
-        let liveness = if is_heard { Liveness::Online } else { node.liveness };
+        let is_heard = node.liveness().is_in_doubt() && node.steady_since.is_some();
+        let liveness = if is_heard { Liveness::Online } else { node.liveness() };
         if mem::replace(&mut node.shown, liveness) != liveness {
             self.outbox.restood.insert(index);
             self.view_soon();

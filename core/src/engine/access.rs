@@ -84,12 +84,7 @@ impl Coordinator {
         let changed = self.rule(index, Admission::Admitted, by, "admitted by an operator");
         let mut event = EventNo::default();
         if changed {
-            let wall = self.ctx.wall_now();
-            let node = &mut self.ctx.registry[index];
-            if (node.liveness, node.cause) == (Liveness::Left, Cause::Revoked) {
-                node.cause = Cause::Awaited;
-                Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
-                self.ctx.keep(index);
+            if self.guardian.awaits(&mut self.ctx, index) {
                 self.work.node_changed(&mut self.ctx, index);
             }
             event = self.carried_out(index, Admit::VERB, "it may take part".to_owned(), by);
@@ -117,7 +112,7 @@ impl Coordinator {
             let (by, reason) = (by.to_owned(), shown.to_owned());
             let fact = Fact::Revoked { by, reason };
             let evidence = vec![Evidence::new(self.ctx.wall_now(), Source::Admission, fact)];
-            if !matches!(self.ctx.registry[index].liveness, Liveness::Offline | Liveness::Left) {
+            if !matches!(self.ctx.registry[index].liveness(), Liveness::Offline | Liveness::Left) {
                 self.transition(index, Liveness::Left, Cause::Revoked, evidence);
             }
             // Peers refuse the node as soon as they receive the new plan, which is therefore not delayed.

@@ -52,7 +52,7 @@ impl Coordinator {
             return;
         }
         let nodes = self.ctx.registry.iter();
-        let unseen = nodes.filter(|(_, node)| node.liveness == Liveness::Unseen && node.session.is_none());
+        let unseen = nodes.filter(|(_, node)| node.liveness() == Liveness::Unseen && node.session.is_none());
         let unseen: Vec<NodeIndex> = unseen.map(|(index, _)| index).collect();
         for index in unseen {
             let transition = self.guardian.give_up_unseen(&mut self.ctx, index);

@@ -90,7 +90,7 @@ impl Coordinator {
                 continue;
             };
             details.push(self.detail(node));
-            if node.liveness == Liveness::Online && Autonomy::is_hot(cluster.heat(index)) {
+            if node.liveness() == Liveness::Online && Autonomy::is_hot(cluster.heat(index)) {
                 hot.push(index);
             }
         }

@@ -45,7 +45,7 @@ fn not_yet(reason: &'static str, detail: String) -> Result<(), Refusal> {
 
 /// Whether a node is absent and not expected to return: offline, left, revoked or never admitted.
 fn is_gone(node: &Node) -> bool {
-    let lost = matches!(node.liveness, Liveness::Offline | Liveness::Left);
+    let lost = matches!(node.liveness(), Liveness::Offline | Liveness::Left);
     node.session.is_none() && (lost || node.record.admission != Admission::Admitted)
 }
 
@@ -94,7 +94,7 @@ impl Coordinator {
     /// Checks whether a node may be forgotten; the error states what must happen first.
     fn may_forget(&self, index: NodeIndex) -> Result<(), Refusal> {
         let node = &self.ctx.registry[index];
-        let (name, liveness) = (node.name(), node.liveness.name());
+        let (name, liveness) = (node.name(), node.liveness().name());
         if node.session.is_some() {
             let detail = format!(
                 "node {name:?} is connected ({liveness}): stop its agent or revoke it (`wynectl revoke`); an agent that runs would be \
@@ -293,7 +293,7 @@ impl Coordinator {
         for index in gone {
             let node = &mut self.ctx.registry[index];
             // The node may have gone after the last call.
-            let passed = passed.min(self.ctx.clock.now.since(node.since));
+            let passed = passed.min(self.ctx.clock.now.since(node.since()));
             let record = Arc::make_mut(&mut node.record);
             record.gone = record.gone.saturating_add(passed);
             self.ctx.keep(index);

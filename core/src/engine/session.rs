@@ -353,7 +353,7 @@ impl Coordinator {
         let gap = heard_before.map(|at| now.since(at));
         self.guardian
             .note_gap(&mut self.ctx, index, heard_before.unwrap_or(now));
-        if self.ctx.registry[index].liveness != Liveness::Online {
+        if self.ctx.registry[index].liveness() != Liveness::Online {
             if gap.is_none_or(|gap| gap > self.ctx.silence_limit(index)) {
                 self.ctx.registry[index].steady_since = None;
             }
@@ -401,7 +401,7 @@ impl Coordinator {
         self.ctx.registry[index].steady_since = None;
         self.ctx.show_instances(index);
         // An unseen node was also alive recently: it had sent a hello.
-        let suspicious = matches!(self.ctx.registry[index].liveness, Liveness::Online | Liveness::Unseen);
+        let suspicious = matches!(self.ctx.registry[index].liveness(), Liveness::Online | Liveness::Unseen);
         if suspicious && !self.ctx.stopping && was.is_some() {
             let ended = Evidence::new(self.ctx.wall_now(), Source::Session, Fact::SessionEnded(ending));
             let mut evidence = vec![last_heard, ended];

@@ -98,7 +98,7 @@ impl Coordinator {
             self.reached(via, index, &path, question, at);
         }
         let node = &self.ctx.registry[index];
-        let (admission, liveness) = (node.record.admission, node.liveness);
+        let (admission, liveness) = (node.record.admission, node.liveness());
         let lease = match same && Standing::is_member(admission, liveness) {
             true => self.ctx.lease(index),
             false => Duration::ZERO,
@@ -128,7 +128,7 @@ impl Coordinator {
             self.sees(asker, said, at);
         }
         for &node in path.iter().chain([&asker]) {
-            if self.ctx.registry[node].liveness.is_in_doubt() {
+            if self.ctx.registry[node].liveness().is_in_doubt() {
                 let transition = self.guardian.judge(&mut self.ctx, node);
                 self.conclude(transition);
             }

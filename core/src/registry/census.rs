@@ -43,14 +43,14 @@ impl Mark {
         let Some(node) = node else {
             return Mark::default();
         };
-        let is_online = node.liveness == Liveness::Online;
-        let is_present = !matches!(node.liveness, Liveness::Offline | Liveness::Left);
-        let is_silenced = node.liveness == Liveness::Offline && node.cause == Cause::HostSilent;
+        let is_online = node.liveness() == Liveness::Online;
+        let is_present = !matches!(node.liveness(), Liveness::Offline | Liveness::Left);
+        let is_silenced = node.liveness() == Liveness::Offline && node.cause() == Cause::HostSilent;
         Mark {
-            liveness: Some(node.liveness),
+            liveness: Some(node.liveness()),
             is_admitted: node.record.admission == Admission::Admitted,
             is_notable: is_notable(node),
-            silenced: is_silenced.then_some(node.since),
+            silenced: is_silenced.then_some(node.since()),
             facts: is_online.then(|| Arc::clone(&node.record.facts)),
             labelled: is_present.then(|| Arc::clone(&node.record)),
             has_session: node.session.is_some(),
@@ -88,7 +88,7 @@ impl Mark {
 /// observer.
 fn is_notable(node: &Node) -> bool {
     let says = node.health.strained || node.health.disk_stalled;
-    let is_settled = matches!(node.liveness, Liveness::Online | Liveness::Offline | Liveness::Left);
+    let is_settled = matches!(node.liveness(), Liveness::Online | Liveness::Offline | Liveness::Left);
     !is_settled || node.returns.0 >= FLAPS || says || node.conduct.distrusted.is_some()
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::Registry;
 use crate::{
     id::Uuid,
-    node::{Admission, Cause, ConnId, Liveness, Node, NodeIndex, NodeRecord},
+    node::{Admission, Cause, ConnId, LifeKey, Liveness, Node, NodeIndex, NodeRecord},
     time::{Time, WallTime},
 };
 
@@ -179,7 +179,7 @@ fn changed(registry: &mut Registry, change: &Change) {
             } else {
                 Cause::AgentGone
             };
-            (row.liveness, row.cause, row.since) = (to, cause, Time(at));
+            row.set_life(&LifeKey::cut(), to, cause, WallTime(0), Time(at));
         }
         Change::Admission(_, to) => Arc::make_mut(&mut row.record).admission = to,
         Change::Says(_, strained, stalled) => (row.health.strained, row.health.disk_stalled) = (strained, stalled),
@@ -204,12 +204,12 @@ proptest! {
         }
         let counted = registry.recounted();
         let silenced = registry.iter().filter(|(_, node)| {
-            (node.liveness, node.cause) == (Liveness::Offline, Cause::HostSilent) && node.since >= Time(since)
+            (node.liveness(), node.cause()) == (Liveness::Offline, Cause::HostSilent) && node.since() >= Time(since)
         });
         let silenced: BTreeSet<NodeIndex> = silenced.map(|(index, _)| index).collect();
         let members = registry.iter().filter(|(_, node)| {
             node.record.admission == Admission::Admitted
-                && (node.liveness == Liveness::Online || node.liveness.is_in_doubt())
+                && (node.liveness() == Liveness::Online || node.liveness().is_in_doubt())
         });
         let members = members.count();
         let census = registry.census();

@@ -35,7 +35,7 @@ impl Cluster<'_> {
                 index,
                 record: Arc::clone(record),
                 admission: record.admission,
-                liveness: node.liveness,
+                liveness: node.liveness(),
                 eligibility: record.eligibility,
                 capacity: Resources {
                     cpu_millis: facts.capacity.cpu_millis,

@@ -107,7 +107,7 @@ fn only_who_is_gone_is_forgotten_and_only_once_its_lease_is_over() {
         by_peer: true,
     });
     assert_eq!(
-        rig.core.ctx.registry[rig.core.ctx.registry.find(node_id(1)).unwrap()].liveness,
+        rig.core.ctx.registry[rig.core.ctx.registry.find(node_id(1)).unwrap()].liveness(),
         Liveness::Suspect
     );
     assert_eq!(not_yet(forget(&mut rig, 1)), "NODE_PRESENT");

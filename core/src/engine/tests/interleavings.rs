@@ -130,14 +130,14 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
                 "a session that is not its node's"
             );
         }
-        let gone = matches!(node.liveness, Liveness::Offline | Liveness::Left);
+        let gone = matches!(node.liveness(), Liveness::Offline | Liveness::Left);
         prop_assert_eq!(
             node.record.departed.is_some(),
             gone,
             "what is durable and what is live disagree"
         );
         prop_assert!(
-            !(node.liveness == Liveness::Online && node.session.is_none()),
+            !(node.liveness() == Liveness::Online && node.session.is_none()),
             "online without a session"
         );
     }
@@ -194,8 +194,8 @@ proptest! {
         check(&rig)?;
         // All silent nodes are settled in the end, except while the situation is ambiguous.
         let count = |which: &dyn Fn(&Node) -> bool| rig.core.ctx.registry.iter().filter(|(_, node)| which(node)).count();
-        prop_assert_eq!(count(&|node| matches!(node.liveness, Liveness::Online | Liveness::Unseen)), 0);
-        let suspect = count(&|node| node.liveness == Liveness::Suspect);
+        prop_assert_eq!(count(&|node| matches!(node.liveness(), Liveness::Online | Liveness::Unseen)), 0);
+        let suspect = count(&|node| node.liveness() == Liveness::Suspect);
         prop_assert!(suspect == 0 || 2 * suspect > suspect + 1, "{} suspect", suspect);
         let asked = steps.iter().filter(|step| matches!(step, Step::Refresh { .. } | Step::Cordon { .. })).count();
         prop_assert_eq!(rig.answers.len(), asked, "a caller without an answer, or with two");

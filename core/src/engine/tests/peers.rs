@@ -100,11 +100,11 @@ impl Peers {
     }
 
     pub(super) fn liveness(&self, number: u8) -> Liveness {
-        self.node(number).liveness
+        self.node(number).liveness()
     }
 
     pub(super) fn cause(&self, number: u8) -> Cause {
-        self.node(number).cause
+        self.node(number).cause()
     }
 
     /// Advances time in the steps of timers and agents.

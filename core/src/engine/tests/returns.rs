@@ -335,7 +335,7 @@ fn a_node_flaps_that_came_back_three_times_within_five_minutes() {
 #[test]
 fn a_node_flaps_that_is_in_quarantine_for_longer_than_one_return_takes() {
     let mut peers = in_quarantine(shipped());
-    let (index, since) = (peers.index(4), peers.node(4).since);
+    let (index, since) = (peers.index(4), peers.node(4).since());
     let conn = peers.conn();
     // 16 s, and a silence of 3 s; an interruption of 4 s prolongs the quarantine.
     peers.falls_silent(4);
@@ -389,7 +389,7 @@ fn nodes_of_before_are_unseen_for_a_minute_and_then_suspect() {
     rig.pass(ms(1));
     assert_eq!(rig.transitions(1), [Liveness::Suspect]);
     let index = rig.core.ctx.registry.find(node_id(1)).unwrap();
-    assert_eq!(rig.core.ctx.registry[index].cause, Cause::UnseenSinceRestart);
+    assert_eq!(rig.core.ctx.registry[index].cause(), Cause::UnseenSinceRestart);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn assert_true(rig: &Rig) {
         .ctx
         .registry
         .by_id()
-        .map(|(_, node)| (node.record.clone(), node.liveness, node.cause))
+        .map(|(_, node)| (node.record.clone(), node.liveness(), node.cause()))
         .collect();
     assert_eq!(shown, is);
 }

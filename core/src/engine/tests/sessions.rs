@@ -539,7 +539,7 @@ fn a_node_that_flaps_and_is_heard_is_shown_as_waited_for_and_not_as_unheard() {
         rig.beat_for(&[conn, 2, 3], SECOND * 6);
         assert_eq!(rig.transitions(1).last(), Some(&Liveness::Suspect), "{returns}");
         let index = rig.core.ctx.registry.find(node_id(1)).unwrap();
-        assert_eq!(rig.core.ctx.registry[index].cause, Cause::Flapping, "{returns}");
+        assert_eq!(rig.core.ctx.registry[index].cause(), Cause::Flapping, "{returns}");
         let told = rig.events.iter().rev().find_map(|event| match &event.body {
             EventBody::Decision(decision) if decision.rule == "flapping" => Some(decision.clone()),
             _ => None,

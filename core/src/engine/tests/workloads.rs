@@ -131,7 +131,7 @@ impl Site {
         let is_gone = |liveness| matches!(liveness, Liveness::Offline | Liveness::Left);
         let on_a_node = |row: &AssignmentRow| {
             let index = registry.find(row.record.node);
-            index.is_some_and(|index| !is_gone(registry[index].liveness))
+            index.is_some_and(|index| !is_gone(registry[index].liveness()))
         };
         let of = |row: &&Arc<AssignmentRow>| &*row.record.workload == name && on_a_node(row);
         let rows = self.rig.view.assignments.iter().filter(of);

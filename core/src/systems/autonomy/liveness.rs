@@ -25,7 +25,7 @@ impl Autonomy {
         }
         let node = &ctx.registry[index];
         let admitted = node.record.admission == Admission::Admitted;
-        let (rule, conclusion, alternative) = match (to, node.cause) {
+        let (rule, conclusion, alternative) = match (to, node.cause()) {
             (Liveness::Suspect, Cause::Flapping) => FLAPPING,
             (Liveness::Left, Cause::Revoked) => REVOKED,
             _ => verdict(to),

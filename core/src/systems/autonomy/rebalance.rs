@@ -85,7 +85,7 @@ impl Autonomy {
     /// Moves for an operator who requests rebalancing now.
     pub(crate) fn shifts_wanted(&self, cluster: Cluster<'_>) -> Vec<Shift> {
         let nodes = cluster.ctx.registry.iter();
-        let online = nodes.filter(|(_, node)| node.liveness == Liveness::Online);
+        let online = nodes.filter(|(_, node)| node.liveness() == Liveness::Online);
         let heats: Vec<(NodeIndex, u32)> = online.map(|(index, _)| (index, cluster.heat(index))).collect();
         let mean = heats.iter().map(|(_, heat)| heat).sum::<u32>() / (heats.len() as u32).max(1);
         let sources = heats.iter().filter(|(_, heat)| *heat > mean + GAIN / 2);

@@ -144,7 +144,7 @@ const RULES: [Rule; 7] = [
             let patience = seen.ctx.config.cycle * UNACKNOWLEDGED as u32 + seen.ctx.silence_limit(looked.index) * 2;
             let cycles = patience.as_nanos().div_ceil(seen.ctx.config.cycle.as_nanos().max(1)) as u64;
             looked.session.acknowledged.1.saturating_add(cycles) < seen.ctx.clock.cycle
-                && seen.ctx.clock.now.since(looked.node.since) > patience
+                && seen.ctx.clock.now.since(looked.node.since()) > patience
         },
         detail: |_, looked| {
             format!(
@@ -184,12 +184,12 @@ impl Seen<'_> {
         let mut settled = Check::new("liveness-settled", Severity::Notice, meaning);
         let registry = &self.ctx.registry;
         let census = registry.settled();
-        let is_open = |index: &NodeIndex| matches!(registry[*index].liveness, Liveness::Suspect | Liveness::Unseen);
+        let is_open = |index: &NodeIndex| matches!(registry[*index].liveness(), Liveness::Suspect | Liveness::Unseen);
         let open: Vec<NodeIndex> = census.notable().into_iter().filter(is_open).collect();
         settled.many((registry.len() - open.len()) as u32, 0, None::<fn() -> String>);
         for index in open {
             let node = &registry[index];
-            let detail = || format!("{} is {}", node.name(), node.liveness.name());
+            let detail = || format!("{} is {}", node.name(), node.liveness().name());
             settled.node(node.record.id(), Some(detail));
         }
         let astray: Vec<NodeIndex> = census.astray().collect();
@@ -204,7 +204,7 @@ impl Seen<'_> {
         let versions_differ = census.versions().any(|version| series(version) != series(own));
         let (mut online, mut broken) = (0, [0; RULES.len()]);
         for (index, node) in registry.iter() {
-            let (Some(session), Liveness::Online) = (&node.session, node.liveness) else {
+            let (Some(session), Liveness::Online) = (&node.session, node.liveness()) else {
                 continue;
             };
             let looked = Looked {

@@ -193,7 +193,7 @@ impl Rows {
 }
 
 fn row_state(node: &Node, shown: Option<&NodeRow>, wall: WallClock) -> RowState {
-    let online = node.liveness == Liveness::Online;
+    let online = node.liveness() == Liveness::Online;
     let load = node.session.as_ref().map_or(0.0, |session| session.load) * 100.0;
     // Updated only after a change of at least one hundredth, so that a load between two values does not flicker.
     let load_percent = match shown.map(|row| row.state.load_percent) {
@@ -202,9 +202,9 @@ fn row_state(node: &Node, shown: Option<&NodeRow>, wall: WallClock) -> RowState 
         _ => 0,
     };
     RowState {
-        liveness: node.liveness,
-        cause: node.cause,
-        liveness_since: node.liveness_since,
+        liveness: node.liveness(),
+        cause: node.cause(),
+        liveness_since: node.liveness_since(),
         last_seen: if online {
             None
         } else {

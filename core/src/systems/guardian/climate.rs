@@ -90,7 +90,7 @@ impl Guardian {
         let silent = notable.into_iter().filter(counts);
         let silent = silent.filter(|&index| self.is_silent(ctx, index)).count();
         let fell = silenced.into_iter().filter(counts);
-        let fell = fell.filter(|&index| now.since(ctx.registry[index].since) < rules.breaker_window);
+        let fell = fell.filter(|&index| now.since(ctx.registry[index].since()) < rules.breaker_window);
         let fell = fell.count();
         let voices = members + usize::from(members <= rules.smallest);
         let ambiguous = rules.is_ambiguous(silent, voices);
@@ -134,7 +134,7 @@ impl Guardian {
 
     /// Current fraction of missed probes of live nodes.
     fn unrest(&self, ctx: &Ctx) -> f64 {
-        let is_there = |subject| ctx.registry[subject].liveness == Liveness::Online;
+        let is_there = |subject| ctx.registry[subject].liveness() == Liveness::Online;
         self.mesh
             .unrest(is_there, |observer| self.counts(ctx, observer), ctx.clock.now)
     }

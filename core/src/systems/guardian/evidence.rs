@@ -40,7 +40,7 @@ impl Guardian {
             return (false, None);
         }
         let is_heard = observation.sight == Sight::Heard;
-        let concluded = match ctx.registry[subject].liveness {
+        let concluded = match ctx.registry[subject].liveness() {
             // A repeated observation triggers no new ping.
             Liveness::Online if !is_heard && !missed_it => {
                 self.ask(ctx, subject);
@@ -64,7 +64,7 @@ impl Guardian {
             return;
         };
         let paired = self.mesh.arrive(receiver, sender, arrives, ctx.clock.now);
-        if paired && arrives && ctx.registry[sender].liveness.is_in_doubt() && self.counts(ctx, receiver) {
+        if paired && arrives && ctx.registry[sender].liveness().is_in_doubt() && self.counts(ctx, receiver) {
             ctx.registry[sender].erratic = Some(ctx.clock.now);
         }
     }
@@ -124,7 +124,7 @@ impl Guardian {
         let node = &mut ctx.registry[index];
         if node.asked.is_none() {
             node.asked = Some(now);
-            if node.liveness == Liveness::Online {
+            if node.liveness() == Liveness::Online {
                 let answered_by = now + ctx.config.rules.ping_patience;
                 let by = match self.weigh_silence(ctx, index) {
                     Quiet::Until(by) => by.min(answered_by),
@@ -216,7 +216,7 @@ impl Guardian {
     /// Whether the coordinator hears the node, even if the node is not online again yet.
     pub(crate) fn is_heard(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
-        let may_be = node.liveness == Liveness::Online || node.steady_since.is_some();
+        let may_be = node.liveness() == Liveness::Online || node.steady_since.is_some();
         may_be && ctx.clock.now.since(ctx.heard_at(index)) < ctx.silence_limit(index)
     }
 
@@ -231,7 +231,7 @@ impl Guardian {
 
     /// Whether the coordinator does not hear a node that it should hear.
     pub(crate) fn is_silent(&self, ctx: &Ctx, index: NodeIndex) -> bool {
-        ctx.registry[index].liveness.is_in_doubt() && !self.is_heard(ctx, index)
+        ctx.registry[index].liveness().is_in_doubt() && !self.is_heard(ctx, index)
     }
 
     /// Reliable observations of a node.

@@ -17,7 +17,7 @@ use crate::{
     ctx::Ctx,
     id::EventNo,
     mesh::{Findings, Mesh, ObserverLinks, Topology},
-    node::{Liveness, NodeIndex},
+    node::{LifeKey, Liveness, NodeIndex},
     time::Time,
 };
 
@@ -35,6 +35,7 @@ pub(crate) struct Guardian {
     planning: bool,
     /// Number of pings sent.
     pings: u64,
+    key: LifeKey,
 }
 
 /// A change of a node's liveness. If `from` equals `to`, only the cause changed.
@@ -60,6 +61,7 @@ impl Guardian {
             reckoning: climate::Reckoning::default(),
             planning: false,
             pings: 0,
+            key: LifeKey::cut(),
         }
     }
 

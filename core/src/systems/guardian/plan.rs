@@ -36,7 +36,7 @@ impl Guardian {
         self.planning = false;
         let takes_part = |node: &Node| {
             matches!(
-                node.liveness,
+                node.liveness(),
                 Liveness::Unseen | Liveness::Online | Liveness::Suspect | Liveness::Unreachable
             ) && !node.record.facts.probe_address.is_empty()
                 && node.record.admission == Admission::Admitted

@@ -81,7 +81,7 @@ impl Guardian {
         }
         let registry = &ctx.registry;
         self.down.retain_mut(|down| {
-            down.retain(|&index| registry[index].liveness == Liveness::Offline);
+            down.retain(|&index| registry[index].liveness() == Liveness::Offline);
             !down.is_empty()
         });
         seen.extend(self.down.iter().map(|down| Candidate {
@@ -196,7 +196,7 @@ impl Guardian {
     /// Returns whether the coordinator or a peer hears the node, or heard it a moment ago.
     fn is_alive(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
-        let in_doubt = matches!(node.liveness, Liveness::Suspect | Liveness::Unreachable);
+        let in_doubt = matches!(node.liveness(), Liveness::Suspect | Liveness::Unreachable);
         let is_heard = || {
             let tally = self.tally(ctx, index);
             !tally.heard.is_empty() || ctx.clock.now.since(tally.last_heard) < ALIVE
@@ -207,7 +207,7 @@ impl Guardian {
     /// Returns whether the node was not in doubt recently, so that its reports arrive without delay.
     fn is_prompt(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
-        node.liveness == Liveness::Online && ctx.clock.now.since(node.since) >= PROMPT
+        node.liveness() == Liveness::Online && ctx.clock.now.since(node.since()) >= PROMPT
     }
 
     fn cut(&self, ctx: &Ctx, kind: FindingKind, cut: Cut) -> Candidate {

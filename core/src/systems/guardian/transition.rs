@@ -52,7 +52,7 @@ impl Guardian {
             ctx.show_instances(index);
         }
         let node = &mut ctx.registry[index];
-        let at_once = match node.liveness {
+        let at_once = match node.liveness() {
             Liveness::Online => return None,
             Liveness::Unseen | Liveness::Left => true,
             Liveness::Offline => returns == 0,
@@ -60,7 +60,7 @@ impl Guardian {
         };
         if at_once {
             self.transition(ctx, index, Liveness::Online, Cause::Heartbeat, evidence)
-        } else if node.liveness == Liveness::Offline {
+        } else if node.liveness() == Liveness::Offline {
             self.quarantine(ctx, index, wait, evidence)
         } else if now.since(steady_since) >= wait {
             let tally = self.tally(ctx, index);
@@ -86,7 +86,7 @@ impl Guardian {
         mut evidence: Vec<Evidence>,
     ) -> Option<Transition> {
         let node = &mut ctx.registry[index];
-        if node.cause == Cause::Flapping && node.liveness == Liveness::Suspect {
+        if node.cause() == Cause::Flapping && node.liveness() == Liveness::Suspect {
             return None;
         }
         let fact = Fact::Returns {
@@ -95,12 +95,12 @@ impl Guardian {
             steady: wait,
         };
         evidence.push(Evidence::new(ctx.wall_now(), Source::Session, fact));
-        if ctx.registry[index].liveness != Liveness::Suspect {
+        if ctx.registry[index].liveness() != Liveness::Suspect {
             return self.transition(ctx, index, Liveness::Suspect, Cause::Flapping, evidence);
         }
         // The node remains in doubt for a different reason.
-        let node = &mut ctx.registry[index];
-        (node.cause, node.since) = (Cause::Flapping, ctx.clock.now);
+        let now = ctx.clock.now;
+        ctx.registry[index].set_cause(&self.key, Cause::Flapping, now);
         Some(Transition {
             node: index,
             from: Liveness::Suspect,
@@ -124,8 +124,8 @@ impl Guardian {
     /// Whether a node returned often, or has been quarantined for longer than if it had stayed.
     pub(crate) fn flaps(&self, ctx: &Ctx, index: NodeIndex) -> bool {
         let node = &ctx.registry[index];
-        let in_quarantine = node.liveness == Liveness::Suspect && node.cause == Cause::Flapping;
-        let outstays = || ctx.clock.now.since(node.since) > self.steady_wait(ctx, index) + ctx.silence_limit(index);
+        let in_quarantine = node.liveness() == Liveness::Suspect && node.cause() == Cause::Flapping;
+        let outstays = || ctx.clock.now.since(node.since()) > self.steady_wait(ctx, index) + ctx.silence_limit(index);
         self.returns_lately(ctx, index) >= FLAPS || (in_quarantine && outstays())
     }
 
@@ -136,7 +136,7 @@ impl Guardian {
         if node.timer != token {
             return None;
         }
-        match node.liveness {
+        match node.liveness() {
             Liveness::Online => self.look_at_online(ctx, index),
             Liveness::Suspect | Liveness::Unreachable => self.judge(ctx, index),
             Liveness::Unseen | Liveness::Offline | Liveness::Left => None,
@@ -147,6 +147,20 @@ impl Guardian {
         let node = ctx.registry.heard(index);
         node.timer += 1;
         ctx.timers.set(at, Timer::Liveness(index, node.timer));
+    }
+
+    /// Awaits a node that was revoked and is admitted again. Returns false if it was not revoked.
+    pub(crate) fn awaits(&self, ctx: &mut Ctx, index: NodeIndex) -> bool {
+        let wall = ctx.wall_now();
+        let node = &mut ctx.registry[index];
+        if (node.liveness(), node.cause()) != (Liveness::Left, Cause::Revoked) {
+            return false;
+        }
+        let since = node.since();
+        node.set_cause(&self.key, Cause::Awaited, since);
+        Arc::make_mut(&mut node.record).departed = Some((Liveness::Left, Cause::Awaited, wall));
+        ctx.keep(index);
+        true
     }
 
     /// Sets a node's liveness to `to` and records it; liveness changes nowhere else. Returns `None` if it is `to`
@@ -163,8 +177,8 @@ impl Guardian {
         let wall = ctx.wall_now();
         let now = ctx.clock.now;
         let node = &mut ctx.registry[index];
-        let known_before = node.liveness != Liveness::Unseen;
-        let from = node.liveness;
+        let known_before = node.liveness() != Liveness::Unseen;
+        let from = node.liveness();
         if from == to {
             return None;
         }
@@ -178,7 +192,7 @@ impl Guardian {
         if to == Liveness::Online || from == Liveness::Online {
             node.steady_since = None;
         }
-        (node.liveness, node.cause, node.liveness_since, node.since) = (to, cause, wall, now);
+        node.set_life(&self.key, to, cause, wall, now);
         ctx.concluded(index);
         let node = &mut ctx.registry[index];
         let departed = matches!(to, Liveness::Offline | Liveness::Left).then_some((to, cause, wall));

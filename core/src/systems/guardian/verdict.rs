@@ -149,12 +149,12 @@ impl Guardian {
     #[must_use]
     fn judge_heard(&mut self, ctx: &mut Ctx, index: NodeIndex, tally: &Tally) -> Option<Transition> {
         let node = &ctx.registry[index];
-        let since = node.since.max(ctx.clock.resumed_at);
-        let by = match node.cause {
+        let since = node.since().max(ctx.clock.resumed_at);
+        let by = match node.cause() {
             Cause::Flapping => since.max(ctx.heard_at(index)) + ctx.config.rules.damped,
             _ => since + ctx.config.rules.window,
         };
-        if node.liveness == Liveness::Suspect && ctx.clock.now >= by {
+        if node.liveness() == Liveness::Suspect && ctx.clock.now >= by {
             self.conclude_unreachable(ctx, index, tally)
         } else {
             self.look_again(ctx, index, by);
@@ -166,7 +166,7 @@ impl Guardian {
     fn silence(&mut self, ctx: &mut Ctx, index: NodeIndex, mut tally: Tally) -> Silence {
         let rules = ctx.config.rules;
         let node = &ctx.registry[index];
-        let (since, said) = (node.since.max(ctx.clock.resumed_at), node.said);
+        let (since, said) = (node.since().max(ctx.clock.resumed_at), node.said);
         let relayed = self.relayed(ctx, index).map_or(Time(0), |(_, at)| at);
         let last_heard = tally
             .last_heard
@@ -256,14 +256,14 @@ impl Guardian {
         let cause = match (agreed && silence.gone, agreed || others) {
             (true, _) => Cause::AgentGone,
             (false, true) => Cause::HostSilent,
-            (false, false) => node.cause,
+            (false, false) => node.cause(),
         };
         let mut evidence = vec![self.last_heard(ctx, index)];
         if agreed {
             let window = silence.window;
             evidence.push(Evidence::new(wall, Source::Mesh, Fact::NobodyHeard { span, window }));
         } else {
-            let liveness = node.liveness;
+            let liveness = node.liveness();
             evidence.push(Evidence::new(wall, Source::Session, Fact::NoSign { liveness, span }));
             evidence.extend(self.over_before(ctx, index, None));
         }
@@ -274,7 +274,7 @@ impl Guardian {
     /// Maximum likely time for which nobody hears a live node.
     fn window(&mut self, ctx: &mut Ctx, index: NodeIndex, gone: bool) -> Duration {
         let rules = ctx.config.rules;
-        let is_damped = ctx.registry[index].cause == Cause::Flapping;
+        let is_damped = ctx.registry[index].cause() == Cause::Flapping;
         if gone {
             return if is_damped { rules.damped } else { rules.gone_window };
         }

@@ -16,7 +16,7 @@ impl Guardian {
     /// Evidence of when the node was last heard.
     pub(crate) fn last_heard(&self, ctx: &Ctx, index: NodeIndex) -> Evidence {
         let node = &ctx.registry[index];
-        let time = node.last_seen.map_or(node.liveness_since, |at| ctx.clock.wall.at(at));
+        let time = node.last_seen.map_or(node.liveness_since(), |at| ctx.clock.wall.at(at));
         let sequence = node.session.as_ref().map_or(0, |session| session.sequence);
         let fact = match node.last_seen {
             None => Fact::NeverHeard,

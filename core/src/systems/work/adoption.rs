@@ -184,7 +184,7 @@ impl Work {
             if complete && declared.record.spec().is_some_and(|spec| spec.kind.is_batch()) {
                 return Place::Unclear;
             }
-            let gone = matches!(ctx.registry[held.index].liveness, Liveness::Offline | Liveness::Left);
+            let gone = matches!(ctx.registry[held.index].liveness(), Liveness::Offline | Liveness::Left);
             if !held.is_wanted() || gone {
                 continue;
             }

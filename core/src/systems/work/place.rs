@@ -9,10 +9,10 @@ use crate::{
 /// Evaluates a node as the location of an instance.
 pub(crate) fn place(ctx: &Ctx, index: NodeIndex) -> Place {
     let node = &ctx.registry[index];
-    if matches!(node.liveness, Liveness::Offline | Liveness::Left) {
+    if matches!(node.liveness(), Liveness::Offline | Liveness::Left) {
         return Place::Lost {
-            since: node.since,
-            cause: node.cause,
+            since: node.since(),
+            cause: node.cause(),
             lease: ctx.lease_ends(index),
             decision: node.record.departed_by,
         };
