@@ -1,13 +1,18 @@
 //! Evidence from one version of the store to another and back.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wyneos_core::{
-    autonomy::{Evidence, Fact, Loss, Source, Why},
-    id::{DecisionId, Uuid},
+    autonomy::{Decision, Evidence, Fact, Kind, Loss, Mode, Outcome, Source, Why},
+    event::{Event, EventBody},
+    id::{Because, DecisionId, EventNo, Uuid},
     node::{Cause, Named},
     time::WallTime,
     workload::Instance,
 };
+
+use super::event;
 
 /// A row as read and written by versions without data beside sentences.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,37 @@ fn lost() -> Evidence {
         why,
     };
     Evidence::new(WallTime(1), Source::Node(node), fact)
+}
+
+/// An event about a decision with data as its evidence, and with causes.
+pub(super) fn decided(sequence: u64) -> Arc<Event> {
+    let reading = Fact::Reading {
+        channel: "memory.used".to_owned(),
+        value: 0.123_456_79,
+        threshold: 0.95,
+    };
+    let decision = Decision {
+        id: DecisionId(10),
+        time: WallTime(2),
+        epoch: 1,
+        cycle: 3,
+        node: Some(Uuid([7; 16])),
+        kind: Kind::Placement,
+        rule: "placement".to_owned(),
+        action: "web.3 is started elsewhere".to_owned(),
+        evidence: vec![lost(), Evidence::new(WallTime(1), Source::Telemetry, reading)],
+        alternatives: Vec::new(),
+        mode: Mode::Act,
+        outcome: Outcome::Helped,
+        channel: String::new(),
+        workload: "web".to_owned(),
+        lost: Vec::new(),
+        displaced: Vec::new(),
+        caused_by: vec![Because::Decision(DecisionId(9)), Because::Event(EventNo(6))],
+    };
+    let mut about = Event::clone(&event(sequence, None));
+    about.body = EventBody::Decision(Arc::new(decision));
+    Arc::new(about)
 }
 
 #[test]

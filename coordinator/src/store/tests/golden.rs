@@ -52,7 +52,7 @@ fn write(directory: &Path) {
     };
     store.commit(1, &[batch]).unwrap();
     let of_work = Batch {
-        events: vec![of_work(7, "web-1")],
+        events: vec![of_work(7, "web-1"), evidence::decided(8)],
         ..Batch::default()
     };
     store.commit(1, &[of_work]).unwrap();
