@@ -152,8 +152,8 @@ impl Canonical {
         let mut head = v1_head(convert::sections(snapshot));
         head.nodes.clear();
         Canonical {
-            epoch: snapshot.epoch,
-            cycle: snapshot.cycle,
+            epoch: snapshot.epoch.0,
+            cycle: snapshot.cycle.0,
             head,
             nodes: Rows::new(
                 NODES,

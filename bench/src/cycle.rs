@@ -209,7 +209,7 @@ impl Bench {
         self.sequence += 1;
         let wall = START.0 + (self.now.0 / 1_000_000) as i64;
         let newest = self.before.as_ref();
-        let acknowledged = newest.map_or((0, 0), |(snapshot, _)| (snapshot.epoch, snapshot.cycle));
+        let acknowledged = newest.map_or((0, 0), |(snapshot, _)| (snapshot.epoch.0, snapshot.cycle.0));
         let mut round = Vec::with_capacity(self.nodes as usize);
         for number in 0..self.nodes {
             let conn = ConnId(number + 1);

@@ -56,14 +56,14 @@ pub(crate) struct Published {
 impl Published {
     /// The epoch and cycle.
     pub(crate) fn number(&self) -> (u64, u64) {
-        (self.snapshot.epoch, self.snapshot.cycle)
+        (self.snapshot.epoch.0, self.snapshot.cycle.0)
     }
 
     /// The `ReadState` of a read from this snapshot.
     pub(crate) fn read_state(&self) -> v1::ReadState {
         v1::ReadState {
-            epoch: self.snapshot.epoch,
-            cycle: self.snapshot.cycle,
+            epoch: self.snapshot.epoch.0,
+            cycle: self.snapshot.cycle.0,
             age: Some(wyneos::convert::duration(self.at.elapsed())),
             time: Some(wyneos::convert::timestamp(self.snapshot.time)),
         }
@@ -266,7 +266,7 @@ impl Board {
     pub(crate) fn reader(self: &Arc<Self>) -> Reader {
         let number = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let cycle = Arc::new(AtomicU64::new(
-            self.newest().map_or(0, |published| published.snapshot.cycle),
+            self.newest().map_or(0, |published| published.snapshot.cycle.0),
         ));
         lock(&self.readers).insert(number, Arc::clone(&cycle));
         Reader {

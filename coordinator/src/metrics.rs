@@ -218,7 +218,7 @@ impl Metrics {
                 })
                 .set(i64::from(invariant.broken));
         }
-        self.cycle.set(snapshot.cycle as i64);
+        self.cycle.set(snapshot.cycle.0 as i64);
         self.score.set(f64::from(snapshot.coherence.score));
     }
 }

@@ -10,6 +10,7 @@ use wyneos_core::{
     coherence::{Nodes, Snapshot},
     coordinator::{Input, Published as Told},
     event::Event,
+    id::Epoch,
     integrity::Sealer,
     recycled::Recycled,
     store::Batch,
@@ -47,7 +48,7 @@ const GROUP: usize = 256;
 pub(crate) struct Publisher {
     pub(crate) store: Box<dyn Store>,
     pub(crate) sealer: Sealer,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) board: Arc<Board>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// Durable tokens and operators.
@@ -134,7 +135,7 @@ impl Publisher {
             bytes,
         };
         self.store.keep_snapshot(&sealed)?;
-        let (subscribers, lagging) = self.board.readers(before.map_or(0, |before| before.snapshot.cycle));
+        let (subscribers, lagging) = self.board.readers(before.map_or(0, |before| before.snapshot.cycle.0));
         self.metrics.subscribers.set(i64::from(subscribers));
         self.metrics.observe_snapshot(&snapshot);
         self.board.publish(Published {

@@ -14,7 +14,7 @@ use wyneos::{
     export::ExportError,
     v1,
 };
-use wyneos_core::{id::EventNo, integrity::PublicKey, store::Restored, time::WallTime};
+use wyneos_core::{id::Epoch, id::EventNo, integrity::PublicKey, store::Restored, time::WallTime};
 use wyneos_shell::{clock::is_plausible, exit, files, start::Fatal};
 
 use crate::{
@@ -134,7 +134,7 @@ pub(crate) fn restore(
     let header = &contents.header;
     let restored = Some(now)
         .filter(|now| is_plausible(*now))
-        .and_then(|now| Restored::new(header.epoch, EventNo(header.event_sequence), taken(header), now));
+        .and_then(|now| Restored::new(Epoch(header.epoch), EventNo(header.event_sequence), taken(header), now));
     let restored = restored.ok_or(RestoreError::Clock)?;
     prepare(data_dir)?;
     let marker = data_dir.join(MARKER);
@@ -216,6 +216,6 @@ pub(crate) fn told(contents: &Contents, restored: &Restored, data_dir: &Path) ->
     format!(
         "restored cluster {cluster_id} as of epoch {epoch}, cycle {cycle} into {}; it continues with epoch {}",
         data_dir.display(),
-        restored.epoch + 1
+        restored.epoch.next()
     )
 }

@@ -4,7 +4,7 @@ mod evidence;
 mod prose;
 mod stored;
 
-use crate::id::DecisionId;
+use crate::id::{Cycle, DecisionId, Epoch};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -168,9 +168,9 @@ pub struct Decision {
     /// Time of the decision.
     pub time: WallTime,
     /// Epoch of the decision.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The last cycle that began before the decision.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// The node concerned; `None` if several are.
     pub node: Option<NodeId>,
     /// Subject of the decision.
@@ -230,14 +230,14 @@ enum Topic {
 #[derive(Debug)]
 struct Open {
     decision: Arc<Decision>,
-    last_cycle: u64,
+    last_cycle: Cycle,
 }
 
 /// Decisions taken since this coordinator started.
 #[derive(Debug, Default)]
 pub struct Ledger {
     mode: Mode,
-    epoch: u64,
+    epoch: Epoch,
     total: u64,
     taken: u64,
     open: BTreeMap<(NodeIndex, Topic), Open>,
@@ -285,7 +285,7 @@ pub struct Proposal {
     /// Time of the decision.
     pub time: WallTime,
     /// The current cycle.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// The rule that leads to the decision.
     pub rule: &'static str,
     /// The conclusion and the action.
@@ -300,7 +300,7 @@ pub struct Proposal {
 
 impl Ledger {
     /// Creates the ledger of `epoch`, in a cluster that has taken `total` decisions so far.
-    pub fn new(epoch: u64, total: u64) -> Ledger {
+    pub fn new(epoch: Epoch, total: u64) -> Ledger {
         Ledger {
             epoch,
             total,
@@ -354,7 +354,7 @@ impl Ledger {
     }
 
     /// Records that a crossing is still predicted; returns false if no decision about it is open.
-    pub fn still_crossing(&mut self, index: NodeIndex, channel: Channel, cycle: u64) -> bool {
+    pub fn still_crossing(&mut self, index: NodeIndex, channel: Channel, cycle: Cycle) -> bool {
         self.open
             .get_mut(&(index, Topic::Threshold(channel)))
             .map(|open| open.last_cycle = cycle)
@@ -362,9 +362,9 @@ impl Ledger {
     }
 
     /// Resolves threshold decisions whose crossing has not been predicted for `CALM_CYCLES` cycles.
-    pub fn settle(&mut self, cycle: u64) -> Vec<Arc<Decision>> {
+    pub fn settle(&mut self, cycle: Cycle) -> Vec<Arc<Decision>> {
         let calm = |(key, open): (&(NodeIndex, Topic), &Open)| {
-            (key.1 != Topic::Liveness && open.last_cycle + CALM_CYCLES <= cycle).then_some(*key)
+            (key.1 != Topic::Liveness && open.last_cycle.after(CALM_CYCLES) <= cycle).then_some(*key)
         };
         let over: Vec<_> = self.open.iter().filter_map(calm).collect();
         over.into_iter().filter_map(|key| self.resolve(key)).collect()
@@ -427,7 +427,7 @@ impl Ledger {
         self.taken += 1;
         self.total += 1;
         Decision {
-            id: DecisionId(self.epoch << 32 | self.taken),
+            id: DecisionId(self.epoch.number(self.taken)),
             time: proposal.time,
             epoch: self.epoch,
             cycle: proposal.cycle,

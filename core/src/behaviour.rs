@@ -1,6 +1,6 @@
 //! The Behaviour Loop: the life cycle of directives.
 
-use crate::id::DirectiveId;
+use crate::id::{DirectiveId, Epoch};
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub struct Directive {
     /// Unique id within the cluster's lifetime.
     pub id: DirectiveId,
     /// Epoch of the issuing coordinator.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Session that it is valid for.
     pub session: u64,
     /// Time after its receipt within which the agent must start it.
@@ -165,14 +165,14 @@ pub struct Counts {
 /// All pending directives.
 #[derive(Debug, Default)]
 pub struct BehaviourLoop {
-    epoch: u64,
+    epoch: Epoch,
     pending: BTreeMap<DirectiveId, Pending>,
     counts: Counts,
 }
 
 impl BehaviourLoop {
     /// Creates the loop for `epoch`.
-    pub fn new(epoch: u64) -> BehaviourLoop {
+    pub fn new(epoch: Epoch) -> BehaviourLoop {
         BehaviourLoop {
             epoch,
             ..BehaviourLoop::default()
@@ -186,7 +186,7 @@ impl BehaviourLoop {
             return None;
         }
         self.counts.issued += 1;
-        let id = DirectiveId(self.epoch << 32 | self.counts.issued);
+        let id = DirectiveId(self.epoch.number(self.counts.issued));
         let pending = Pending {
             id,
             node,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     autonomy::Decision,
     behaviour::DirectiveRecord,
-    id::{EventNo, NodeId},
+    id::{Cycle, Epoch, EventNo, NodeId},
     mesh::Finding,
     node::{Cause, Liveness},
     time::WallTime,
@@ -50,9 +50,9 @@ pub struct Event {
     /// Time of the event.
     pub time: WallTime,
     /// Epoch of the event.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The last cycle that began before the event.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// The node concerned.
     pub node: Option<NodeId>,
     /// Name of the node at the time.

@@ -33,12 +33,43 @@ macro_rules! numbers {
 }
 
 numbers! {
+    /// The number of a coordinator start in the cluster's lifetime, from 1.
+    Epoch;
+    /// The number of a cycle, which increases by one with each cycle in the cluster's lifetime. 0 is no cycle.
+    Cycle;
     /// The id of a decision, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no decision.
     DecisionId;
     /// The id of a directive, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no directive.
     DirectiveId;
     /// The number of an event, which increases by one with each event in the cluster's lifetime. 0 is no event.
     EventNo;
+}
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+
+    /// The id with counter `count` in this epoch: epoch × 2³² + the counter.
+    pub const fn number(self, count: u64) -> u64 {
+        self.0 << 32 | count
+    }
+}
+
+impl Cycle {
+    /// The cycle after this one.
+    #[must_use]
+    pub const fn next(self) -> Cycle {
+        self.after(1)
+    }
+
+    /// The cycle that is `cycles` later.
+    #[must_use]
+    pub const fn after(self, cycles: u64) -> Cycle {
+        Cycle(self.0.saturating_add(cycles))
+    }
 }
 
 /// Cause of a decision or a move, by number.

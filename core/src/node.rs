@@ -15,7 +15,7 @@ pub use life::LifeKey;
 
 pub use crate::id::NodeIndex;
 use crate::{
-    id::{DecisionId, NodeId, ProcessId},
+    id::{Cycle, DecisionId, Epoch, NodeId, ProcessId},
     integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
     telemetry::Channel,
@@ -454,7 +454,7 @@ pub struct Session {
     /// Number of heartbeats received.
     pub heartbeats: u64,
     /// The newest seal that the agent has acknowledged, as (epoch, cycle).
-    pub acknowledged: (u64, u64),
+    pub acknowledged: (Epoch, Cycle),
     /// The agent's wall clock minus the coordinator's at the newest heartbeat, in milliseconds.
     pub clock_skew_millis: i64,
     /// Load stated by the agent, 0 to 1.

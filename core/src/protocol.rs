@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     behaviour::{self, Directive},
-    id::{ClusterId, DirectiveId, NodeId},
+    id::{ClusterId, Cycle, DirectiveId, Epoch, NodeId},
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, Health, Hello},
@@ -90,7 +90,7 @@ pub struct Heartbeat {
     /// The node's network coordinate, if it changed.
     pub coordinate: Option<Coordinate>,
     /// The newest seal received by the agent, as (epoch, cycle).
-    pub acknowledged: (u64, u64),
+    pub acknowledged: (Epoch, Cycle),
     /// The highest ping number of this session, 0 before the first; `None` from agents that do not report it.
     pub answers: Option<u64>,
     /// The agent's monotonic clock, milliseconds; 0 if not reported.
@@ -159,7 +159,7 @@ pub struct Welcome {
     /// Id of the cluster.
     pub cluster: ClusterId,
     /// Epoch of the coordinator.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Number of the session.
     pub session: u64,
     /// Time between two cycles.

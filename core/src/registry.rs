@@ -11,7 +11,7 @@ pub use census::Census;
 pub(crate) use census::FLAPS;
 
 use crate::{
-    id::{NodeId, Uuid},
+    id::{Cycle, NodeId, Uuid},
     node::{Admission, Cause, ConnId, Eligibility, Liveness, Node, NodeIndex, NodeRecord},
     text::Quoted,
     time::{Time, WallTime},
@@ -31,7 +31,7 @@ pub struct Registry {
     by_id: BTreeMap<NodeId, NodeIndex>,
     by_conn: BTreeMap<ConnId, NodeIndex>,
     /// Reserved indexes and the cycle from which each may be reused, earliest first.
-    resting: VecDeque<(u64, NodeIndex)>,
+    resting: VecDeque<(Cycle, NodeIndex)>,
     /// Indexes that may be reused.
     free: BTreeSet<NodeIndex>,
     kept: census::Kept,
@@ -127,7 +127,7 @@ impl Registry {
     }
 
     /// Removes a node; its index is not reused before [`Registry::tidy`] is called with cycle `until`.
-    pub fn remove(&mut self, index: NodeIndex, until: u64) -> Option<Node> {
+    pub fn remove(&mut self, index: NodeIndex, until: Cycle) -> Option<Node> {
         let node = self.nodes.get_mut(index.get())?.take()?;
         self.kept.lend(index);
         self.members += 1;
@@ -142,7 +142,7 @@ impl Registry {
 
     /// Releases reserved indexes at the start of a cycle and drops unused ones at the end. Returns the number of
     /// indexes.
-    pub fn tidy(&mut self, cycle: u64) -> usize {
+    pub fn tidy(&mut self, cycle: Cycle) -> usize {
         while let Some((_, index)) = self.resting.pop_front_if(|(until, _)| *until <= cycle) {
             self.free.insert(index);
         }

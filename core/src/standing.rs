@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    id::NodeId,
+    id::{Epoch, NodeId},
     mesh::Observation,
     node::{Admission, Liveness},
 };
@@ -35,7 +35,7 @@ pub fn quiet(cycle: Duration, heartbeat: Duration) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Epoch of the coordinator.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Admission state of the node.
     pub admission: Admission,
     /// Liveness of the node as concluded by the coordinator.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access::Access,
     autonomy::Policy,
-    id::{ClusterId, EventNo, NodeId},
+    id::{ClusterId, Cycle, Epoch, EventNo, NodeId},
     integrity::{Digest, ZERO_DIGEST},
     node::NodeRecord,
     time::WallTime,
@@ -24,7 +24,7 @@ pub struct Durable {
     /// The cluster's id.
     pub cluster: ClusterId,
     /// Epoch of this start: one more than the previous.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The nodes.
     pub nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     /// Join tokens and operators.
@@ -40,7 +40,7 @@ pub struct Durable {
     /// Number of decisions in the cluster's lifetime.
     pub decisions: u64,
     /// Epoch, cycle and chain of the newest snapshot.
-    pub last_snapshot: (u64, u64, Digest),
+    pub last_snapshot: (Epoch, Cycle, Digest),
     /// Restoration from a backup; `None` if the state was never restored.
     pub restored: Option<Restored>,
     /// Accumulated running time of the cluster's coordinators as of the newest snapshot. Retention periods are measured
@@ -57,7 +57,7 @@ pub struct Restored {
     pub time: WallTime,
     /// Highest epoch that must not be used again, nor any number of an instance, decision or directive of such an
     /// epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Highest event number that must not be used again.
     pub event: EventNo,
     /// Whether agents have had the time to report their instances.
@@ -73,12 +73,12 @@ impl Restored {
     /// docs/operations.md gives the argument.
     ///
     /// Returns `None` if the clock is behind the backup, because the argument does not hold then.
-    pub fn new(epoch: u64, event: EventNo, taken: WallTime, now: WallTime) -> Option<Restored> {
+    pub fn new(epoch: Epoch, event: EventNo, taken: WallTime, now: WallTime) -> Option<Restored> {
         let millis = u64::try_from(now.0).ok().filter(|_| now >= taken)?;
         Some(Restored {
             taken,
             time: now,
-            epoch: epoch.max(millis / 1_000),
+            epoch: epoch.max(Epoch(millis / 1_000)),
             event: event.max(EventNo(millis)),
             settled: false,
         })
@@ -90,7 +90,7 @@ impl Durable {
     pub fn new(cluster: ClusterId) -> Durable {
         Durable {
             cluster,
-            epoch: 1,
+            epoch: Epoch(1),
             nodes: BTreeMap::new(),
             access: Arc::default(),
             workloads: BTreeMap::new(),
@@ -98,7 +98,7 @@ impl Durable {
             policy: Policy::default(),
             last_event: EventNo(0),
             decisions: 0,
-            last_snapshot: (0, 0, ZERO_DIGEST),
+            last_snapshot: (Epoch(0), Cycle(0), ZERO_DIGEST),
             restored: None,
             lived: Duration::ZERO,
         }

@@ -16,7 +16,7 @@ use prost::Message as _;
 use serde_json::Value;
 use wyneos::v1;
 use wyneos_core::{
-    id::Uuid,
+    id::{Cycle, Epoch, Uuid},
     integrity::{Sealer, ZERO_DIGEST},
 };
 
@@ -78,7 +78,7 @@ fn state() -> State {
     let mut sealer = Sealer::new(Uuid([9; 16]), &[7; 32], ZERO_DIGEST);
     let record = |cycle| {
         let bytes = snapshot(cycle).encode_to_vec();
-        let seal = sealer.seal(1, cycle, &bytes);
+        let seal = sealer.seal(Epoch(1), Cycle(cycle), &bytes);
         v1::ReadSnapshotsResponse {
             snapshot: bytes.into(),
             seal: Some((&seal).into()),

@@ -20,7 +20,7 @@ use wyneos::{
 use wyneos_core::{
     command,
     coordinator::Message,
-    id::Uuid,
+    id::{Cycle, Epoch, Uuid},
     integrity::{DigestSigner, PublicKey, Sealer},
     node::{ConnId, Origin},
 };
@@ -327,7 +327,7 @@ fn fuzz_exports() {
             ..Default::default()
         };
         let bytes = snapshot.encode_to_vec();
-        let seal = Some((&sealer.seal(1, cycle, &bytes)).into());
+        let seal = Some((&sealer.seal(Epoch(1), Cycle(cycle), &bytes)).into());
         let snapshot = bytes.into();
         writer.write(&v1::ReadSnapshotsResponse { snapshot, seal }).unwrap();
     }

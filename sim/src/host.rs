@@ -15,6 +15,7 @@ use rand::RngExt;
 use wyneos::{canonical::Canonical, encoded::Encoded};
 use wyneos_core::{
     coordinator::{self, Coordinator, Input, Rules},
+    id::{Cycle, Epoch},
     integrity::Sealer,
     node::{Admission, NodeRecord},
     store::Durable,
@@ -53,7 +54,7 @@ pub(crate) struct Host {
     disk: Disk,
     /// Number and encoding of the newest seal.
     seal: (u64, Encoded),
-    published: (u64, u64),
+    published: (Epoch, Cycle),
     last_event: u64,
     /// Current session of each node, by its stream.
     sessions: BTreeMap<usize, StreamId>,
@@ -62,7 +63,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(clock: Clock, rules: Rules) -> Host {
         let mut durable = Durable::new(CLUSTER);
-        durable.epoch = 0;
+        durable.epoch = Epoch(0);
         Host {
             core: None,
             sealer: Sealer::new(CLUSTER, &SECRET, [0; 32]),
@@ -85,7 +86,7 @@ impl Host {
                 fails: false,
             },
             seal: (0, Encoded::default()),
-            published: (0, 0),
+            published: Default::default(),
             last_event: 0,
             sessions: BTreeMap::new(),
         }
@@ -114,7 +115,7 @@ impl Host {
         host.wake_at = None;
         host.mend_disk();
         let durable = &mut host.disk.kept;
-        durable.epoch += 1;
+        durable.epoch = durable.epoch.next();
         host.sealer = Sealer::new(CLUSTER, &SECRET, durable.last_snapshot.2);
         host.canonical = None;
         host.last_event = durable.last_event.0;

@@ -97,7 +97,7 @@ pub(crate) fn of_coordinator(effect: &Effect) -> (&'static str, Vec<u8>) {
         Effect::Announce(seal) => ("announce", seal.chain.to_vec()),
         Effect::Close { conn } => ("close", conn.0.to_le_bytes().to_vec()),
         Effect::Commit(batch) => ("commit", (batch.events.len() as u64).to_le_bytes().to_vec()),
-        Effect::Publish(snapshot) => ("publish", snapshot.cycle.to_le_bytes().to_vec()),
+        Effect::Publish(snapshot) => ("publish", snapshot.cycle.0.to_le_bytes().to_vec()),
         Effect::View(view) => ("view", (view.assignments.len() as u64).to_le_bytes().to_vec()),
         Effect::Nodes(_) => ("nodes", Vec::new()),
         Effect::Reply { answer, .. } => ("reply", vec![u8::from(answer.is_ok())]),

@@ -1,7 +1,7 @@
 use prost::Message as _;
 use wyneos_core::{
     event::{Event, EventBody},
-    id::{EventNo, Uuid},
+    id::{Cycle, Epoch, EventNo, Uuid},
     integrity::{DigestSigner, PublicKey, Sealer},
     time::WallTime,
 };
@@ -19,8 +19,8 @@ fn event(sequence: u64) -> Vec<u8> {
     let event = Event {
         sequence: EventNo(sequence),
         time: WallTime(1),
-        epoch: 1,
-        cycle: 2,
+        epoch: Epoch(1),
+        cycle: Cycle(2),
         node: None,
         node_name: String::new(),
         summary: "x".repeat(10),
@@ -44,7 +44,7 @@ fn snapshot() -> (v1::SealedEntry, Vec<u8>) {
         ..v1::Snapshot::default()
     };
     let bytes = snapshot.encode_to_vec();
-    let seal = Sealer::new(CLUSTER, &SECRET, [5; 32]).seal(3, 40, &bytes);
+    let seal = Sealer::new(CLUSTER, &SECRET, [5; 32]).seal(Epoch(3), Cycle(40), &bytes);
     let entry = v1::SealedEntry {
         seal: Some((&seal).into()),
         time: Some(convert::timestamp(WallTime(1))),

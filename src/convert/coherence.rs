@@ -53,8 +53,8 @@ impl From<&(NodeId, Link)> for v1::Link {
 pub fn snapshot_head(snapshot: &Snapshot) -> v1::Snapshot {
     v1::Snapshot {
         cluster_id: snapshot.cluster.to_string(),
-        epoch: snapshot.epoch,
-        cycle: snapshot.cycle,
+        epoch: snapshot.epoch.0,
+        cycle: snapshot.cycle.0,
         time: Some(timestamp(snapshot.time)),
         cycle_interval: Some(duration(snapshot.cycle_interval)),
         coordinator_version: snapshot.coordinator_version.to_string(),
@@ -193,8 +193,8 @@ impl From<&IntegrityOverview> for v1::IntegrityState {
         let (previous_epoch, previous_cycle, previous_chain) = overview.previous;
         v1::IntegrityState {
             public_key: overview.public_key.0.to_vec(),
-            previous_epoch,
-            previous_cycle,
+            previous_epoch: previous_epoch.0,
+            previous_cycle: previous_cycle.0,
             previous_chain: previous_chain.to_vec(),
             binaries: overview.binaries.iter().map(count).collect(),
             configs: overview.configs.iter().map(count).collect(),

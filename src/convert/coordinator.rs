@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wyneos_core::{
     behaviour::{Directive, Order},
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome},
-    id::{BadUuid, DirectiveId, NodeId},
+    id::{BadUuid, DirectiveId, Epoch, NodeId},
     workload::AssignmentId,
 };
 
@@ -72,7 +72,7 @@ impl From<Welcome> for v1::Welcome {
     fn from(welcome: Welcome) -> v1::Welcome {
         v1::Welcome {
             cluster_id: welcome.cluster.to_string(),
-            epoch: welcome.epoch,
+            epoch: welcome.epoch.0,
             session: welcome.session,
             cycle_interval: Some(duration(welcome.cycle_interval)),
             heartbeat_interval: Some(duration(welcome.heartbeat_interval)),
@@ -111,7 +111,7 @@ impl From<Directive> for v1::Directive {
         };
         v1::Directive {
             id: directive.id.0,
-            epoch: directive.epoch,
+            epoch: directive.epoch.0,
             session: directive.session,
             expires_in: Some(duration(directive.expires_in)),
             order: Some(order),
@@ -184,7 +184,7 @@ impl TryFrom<v1::Welcome> for Welcome {
         let plan = check::require("probe_plan", welcome.probe_plan.clone())?;
         Ok(Welcome {
             cluster: check::uuid("cluster_id", &welcome.cluster_id)?,
-            epoch: welcome.epoch,
+            epoch: Epoch(welcome.epoch),
             session: welcome.session,
             cycle_interval: span("cycle_interval", welcome.cycle_interval)?,
             heartbeat_interval: span("heartbeat_interval", welcome.heartbeat_interval)?,
@@ -248,7 +248,7 @@ impl TryFrom<v1::Directive> for Directive {
         };
         Ok(Directive {
             id: DirectiveId(directive.id),
-            epoch: directive.epoch,
+            epoch: Epoch(directive.epoch),
             session: directive.session,
             expires_in: span("expires_in", directive.expires_in)?,
             order,

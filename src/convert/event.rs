@@ -29,8 +29,8 @@ impl From<&Event> for v1::Event {
         v1::Event {
             sequence: event.sequence.0,
             time: Some(timestamp(event.time)),
-            epoch: event.epoch,
-            cycle: event.cycle,
+            epoch: event.epoch.0,
+            cycle: event.cycle.0,
             node_id: event.node.map(|id| id.to_string()).unwrap_or_default(),
             node_name: event.node_name.clone(),
             summary: event.summary.clone(),
@@ -100,8 +100,8 @@ impl From<&Decision> for v1::Decision {
         v1::Decision {
             id: decision.id.0,
             time: Some(timestamp(decision.time)),
-            epoch: decision.epoch,
-            cycle: decision.cycle,
+            epoch: decision.epoch.0,
+            cycle: decision.cycle.0,
             node_id: decision.node.map(|id| id.to_string()).unwrap_or_default(),
             kind: decision.kind.name().to_owned(),
             rule: decision.rule.clone(),

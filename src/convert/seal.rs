@@ -1,7 +1,8 @@
 //! Seals.
 
 use bytes::Bytes;
-use wyneos_core::integrity::Seal;
+use wyneos_core::id::Cycle;
+use wyneos_core::{id::Epoch, integrity::Seal};
 
 use super::ConvertError;
 use crate::v1;
@@ -9,8 +10,8 @@ use crate::v1;
 impl From<&Seal> for v1::Seal {
     fn from(seal: &Seal) -> v1::Seal {
         v1::Seal {
-            epoch: seal.epoch,
-            cycle: seal.cycle,
+            epoch: seal.epoch.0,
+            cycle: seal.cycle.0,
             digest: Bytes::copy_from_slice(&seal.digest),
             previous: Bytes::copy_from_slice(&seal.previous),
             chain: Bytes::copy_from_slice(&seal.chain),
@@ -31,8 +32,8 @@ impl TryFrom<&v1::Seal> for Seal {
 
     fn try_from(seal: &v1::Seal) -> Result<Seal, ConvertError> {
         Ok(Seal {
-            epoch: seal.epoch,
-            cycle: seal.cycle,
+            epoch: Epoch(seal.epoch),
+            cycle: Cycle(seal.cycle),
             digest: fixed("digest", &seal.digest)?,
             previous: fixed("previous", &seal.previous)?,
             chain: fixed("chain", &seal.chain)?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
-use wyneos_core::standing::Standing;
+use wyneos_core::{id::Epoch, standing::Standing};
 
 use super::{
     ConvertError, check,
@@ -25,7 +25,7 @@ pub(super) fn lease_in(field: &str, lease: Option<prost_types::Duration>) -> Res
 /// Converts a standing forwarded by an agent.
 pub fn standing_out(standing: Standing) -> v1::Standing {
     v1::Standing {
-        epoch: standing.epoch,
+        epoch: standing.epoch.0,
         admission: v1::Admission::from(standing.admission).into(),
         liveness: v1::Liveness::from(standing.liveness).into(),
         lease: Some(duration(standing.lease)),
@@ -39,7 +39,7 @@ pub fn standing_out(standing: Standing) -> v1::Standing {
 pub fn standing_in(standing: v1::Standing) -> Result<Standing, ConvertError> {
     let no_value = |field: &str, value: i32| ConvertError::new(field, format!("{value} is not a value of this enum"));
     Ok(Standing {
-        epoch: standing.epoch,
+        epoch: Epoch(standing.epoch),
         admission: standing
             .admission()
             .try_into()

@@ -3,6 +3,7 @@ use prost::Message as _;
 use wyneos_core::{
     agent::FromAgent,
     coordinator::{Heartbeat, Input, Message},
+    id::{Cycle, Epoch},
     mesh::{LinkFailure, LinkReport, LinkState},
     node::{Attributes, CONTAINMENT_REASON, ConnId, NOT_CONTAINED, Origin, PID_NAMESPACE},
     telemetry::Channel,
@@ -257,6 +258,7 @@ proptest! {
             failure: age.map(|_| LinkFailure::Unreachable),
         };
         let links = vec![("01020304-0506-0708-090a-0b0c0d0e0f10".parse().unwrap(), report)];
+        let acknowledged = (Epoch(acknowledged.0), Cycle(acknowledged.1));
         let heartbeat = Heartbeat { sequence, load, values, links, acknowledged, ..Heartbeat::default() };
         let bytes = v1::SessionRequest::from(FromAgent::Heartbeat(heartbeat.clone())).encode_to_vec();
         let decoded = v1::SessionRequest::decode(&*bytes).unwrap();

@@ -93,8 +93,8 @@ impl Chain {
             ExportError::bad(place, field, reason)
         })?;
         self.count += 1;
-        self.first.get_or_insert(seal.cycle);
-        self.last = Some(seal.cycle);
+        self.first.get_or_insert(seal.cycle.0);
+        self.last = Some(seal.cycle.0);
         Ok(())
     }
 
@@ -105,10 +105,10 @@ impl Chain {
             Ok(head) => head,
             Err(error) => return bad("snapshot", format!("cannot be decoded: {error}")),
         };
-        if head.cycle != seal.cycle {
+        if head.cycle != seal.cycle.0 {
             return bad("cycle", format!("the snapshot is of cycle {}", head.cycle));
         }
-        if head.epoch != seal.epoch {
+        if head.epoch != seal.epoch.0 {
             let (is, says) = (head.epoch, seal.epoch);
             return bad("epoch", format!("the snapshot is of epoch {is}, the seal says {says}"));
         }

@@ -2,7 +2,7 @@ use std::io::Cursor;
 
 use prost::Message;
 use wyneos_core::{
-    id::ClusterId,
+    id::{ClusterId, Cycle, Epoch},
     integrity::{PublicKey, Sealer, ZERO_DIGEST},
 };
 
@@ -24,7 +24,7 @@ fn record(sealer: &mut Sealer, cycle: u64) -> v1::ReadSnapshotsResponse {
         ..v1::Snapshot::default()
     };
     let bytes = snapshot.encode_to_vec();
-    let seal = sealer.seal(1, cycle, &bytes);
+    let seal = sealer.seal(Epoch(1), Cycle(cycle), &bytes);
     v1::ReadSnapshotsResponse {
         snapshot: bytes.into(),
         seal: Some((&seal).into()),

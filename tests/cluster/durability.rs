@@ -153,7 +153,7 @@ async fn cordons_survive_and_the_chain_goes_on_across_a_restart() {
     while let Some(kept) = read.message().await.unwrap() {
         let seal = Seal::try_from(&kept.seal.unwrap()).unwrap();
         verifier.check(&kept.snapshot, &seal).unwrap();
-        epochs.push(seal.epoch);
+        epochs.push(seal.epoch.0);
     }
     assert!(epochs.contains(&1) && epochs.contains(&2), "{epochs:?}");
     drop(agent);

@@ -8,7 +8,7 @@ use wyneos::v1::AuditRecord;
 use wyneos_core::{
     access::Access,
     coordinator::{self, Coordinator},
-    id::{ClusterId, Uuid},
+    id::{ClusterId, Epoch, Uuid},
     integrity::{Digest, PublicKey, Sealer},
 };
 use wyneos_shell::clock::Clock;
@@ -39,7 +39,7 @@ pub(super) struct Leading {
     pub(super) sealer: Sealer,
     pub(super) public_key: PublicKey,
     pub(super) cluster: ClusterId,
-    pub(super) epoch: u64,
+    pub(super) epoch: Epoch,
     /// Number of nodes on record.
     pub(super) nodes: usize,
     /// The durable access data.

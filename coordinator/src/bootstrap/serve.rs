@@ -218,7 +218,7 @@ pub(super) fn serve(runtime: &Runtime, leading: Leading, exit_with_stdin: bool) 
         failed,
         audit_failed: audit.failed,
     };
-    tracing::info!(%address, %metrics_address, %cluster, epoch, nodes, data_dir = %config.data_dir.display(), "listening");
+    tracing::info!(%address, %metrics_address, %cluster, epoch = epoch.0, nodes, data_dir = %config.data_dir.display(), "listening");
     let served = runtime.block_on(serving.run(ports.main, services, agents, exit_with_stdin));
     running.drain(runtime)?;
     served?;

@@ -11,7 +11,7 @@ use wyneos::{
 use wyneos_core::{
     coherence::{NodeDetail, NodeRow, Snapshot},
     command::{Admit, Cordon, Drain, Forget, Label, Refresh, Revoke, SetHeartbeat, Uncordon},
-    id::NodeId,
+    id::{Cycle, NodeId},
     mesh::Coordinate,
     node::Liveness,
     text::Quoted,
@@ -51,7 +51,7 @@ fn detail(snapshot: &Snapshot, row: &NodeRow) -> NodeDetail {
     }
     NodeDetail {
         heartbeats: 0,
-        acknowledged_cycle: 0,
+        acknowledged_cycle: Cycle(0),
         ..detail
     }
 }
@@ -133,7 +133,7 @@ impl ClusterService for Services {
             last_heartbeat: detail.last_heartbeat.map(timestamp),
             heartbeat_interval: Some(duration(row.record.heartbeat.unwrap_or(self.config.heartbeat.0))),
             clock_skew: (detail.heartbeats > 0).then_some(clock_skew),
-            acknowledged_cycle: detail.acknowledged_cycle,
+            acknowledged_cycle: detail.acknowledged_cycle.0,
             heartbeats: detail.heartbeats,
             read: Some(published.read_state()),
             relayed: relayed(&published.snapshot, &nodes.rows, row),

@@ -1,6 +1,7 @@
 //! CoherenceService: published and historical snapshots.
 
 use std::sync::Arc;
+use wyneos_core::id::{Cycle, Epoch};
 
 use futures_util::stream;
 use tokio::sync::watch;
@@ -101,7 +102,7 @@ impl Watcher {
             ..WireWatchResponse::default()
         };
         self.has = Some(published.number());
-        self.reader.got(published.snapshot.cycle);
+        self.reader.got(published.snapshot.cycle.0);
         Ok(Message::around(field, pieces, &rest))
     }
 }
@@ -131,7 +132,9 @@ impl Services {
             if let Some(pieces) = board.shared(&(published.number(), filter.clone(), Some(from))) {
                 return Ok(Some(pieces));
             }
-            let kept = history.snapshot(from.1)?.filter(|kept| kept.seal.epoch == from.0);
+            let kept = history
+                .snapshot(from.1)?
+                .filter(|kept| kept.seal.epoch == Epoch(from.0));
             let before = kept.and_then(|kept| Canonical::from_bytes(kept.bytes).ok());
             Ok(before.map(|before| board.step(&published, &filter, &before)))
         };
@@ -150,7 +153,7 @@ impl Services {
             let Some(SealedSnapshot { seal, bytes, .. }) = find(history)? else {
                 return Ok(None);
             };
-            let wish = ((seal.epoch, seal.cycle), filter, None);
+            let wish = ((seal.epoch.0, seal.cycle.0), filter, None);
             if wish.1.is_everything() {
                 return Ok(Some((seal, board.share(wish, || bytes))));
             }
@@ -200,7 +203,7 @@ impl CoherenceService for Services {
         let filter = filter(&request.sections, &request.node_label)?;
         let published = self.newest()?;
         let cycle = request.cycle;
-        let (pieces, seal, age) = if cycle == 0 || cycle == published.snapshot.cycle {
+        let (pieces, seal, age) = if cycle == 0 || cycle == published.snapshot.cycle.0 {
             let pieces = self.board.full(&published, &filter);
             (pieces, Arc::clone(&published.seal), published.read_state().age)
         } else {
@@ -304,11 +307,11 @@ impl CoherenceService for Services {
                     format!("{last} is below from_cycle, {from_cycle}"),
                 ));
             }
-            last => last,
+            last => Cycle(last),
         };
         let start = Some((self.clone(), asker, from_cycle, permit));
         Ok(answers::stream(stream::unfold(start, move |start| async move {
-            let (services, asker, from, permit) = start.filter(|(_, _, from, _)| *from <= last)?;
+            let (services, asker, from, permit) = start.filter(|(_, _, from, _)| *from <= last.0)?;
             if *services.stopping.borrow() {
                 return Some((Err(stopped()), None));
             }
@@ -323,7 +326,7 @@ impl CoherenceService for Services {
                         ..v1::ReadSnapshotsResponse::default()
                     };
                     let message = Message::around(FULL, pieces, &rest);
-                    Some((Ok(message), Some((services, asker, seal.cycle + 1, permit))))
+                    Some((Ok(message), Some((services, asker, seal.cycle.0 + 1, permit))))
                 }
                 Ok(None) => None,
                 Err(status) => Some((Err(status), None)),

@@ -1,6 +1,7 @@
 //! Limits on the history that one answer examines.
 
 use crate::{reads::Still, store::KeptEvent};
+use wyneos_core::id::{Cycle, Epoch};
 
 /// Maximum bytes of events' records that are examined for one answer. They are not held: the limit is the time of one
 /// processor, some tens of milliseconds.
@@ -52,8 +53,8 @@ mod tests {
         Arc::new(Event {
             sequence: EventNo(sequence),
             time: WallTime(0),
-            epoch: 1,
-            cycle: 1,
+            epoch: Epoch(1),
+            cycle: Cycle(1),
             node: None,
             node_name: String::new(),
             summary: "s".repeat(text),
@@ -79,7 +80,7 @@ mod tests {
             events,
             ..Batch::default()
         };
-        store.commit(1, &[batch]).unwrap();
+        store.commit(Epoch(1), &[batch]).unwrap();
         let looked = |still: &Still, before: u64, events: usize| {
             let (mut scan, mut looked) = (Scan::new(still, events), 0);
             let visit = store.history().visit(Of::All, Along::Before(before), &mut |kept| {

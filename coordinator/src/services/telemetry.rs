@@ -23,7 +23,7 @@ fn series(snapshot: &Snapshot, row: &NodeRow, channel: Channel) -> v1::Series {
     let samples = snapshot.history.iter().filter_map(|sample| {
         let value = sample.get(row.index, channel)?;
         Some(v1::Sample {
-            cycle: sample.cycle,
+            cycle: sample.cycle.0,
             time: Some(timestamp(sample.time)),
             value,
         })

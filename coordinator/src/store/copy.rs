@@ -112,7 +112,7 @@ impl Import {
             let cluster: wyneos_core::id::Uuid = header.cluster_id.parse()?;
             meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
             meta.insert("cluster", cluster.0.as_slice())?;
-            meta.insert("epoch", restored.epoch.to_le_bytes().as_slice())?;
+            meta.insert("epoch", restored.epoch.0.to_le_bytes().as_slice())?;
             meta.insert("decisions", header.decisions.to_le_bytes().as_slice())?;
             meta.insert("restored", serde_json::to_vec(restored)?.as_slice())?;
             Ok(())

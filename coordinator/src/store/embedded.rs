@@ -8,7 +8,7 @@ use wyneos::{convert, v1};
 use wyneos_core::{
     autonomy::Policy,
     event::Event,
-    id::{ClusterId, EventNo},
+    id::{ClusterId, Cycle, Epoch, EventNo},
     node::NodeRecord,
     store::{Batch, Durable, Entry, Restored},
     workload::AssignmentId,
@@ -93,7 +93,7 @@ impl Embedded {
     }
 
     /// Verifies the layout's version and begins a new epoch, above the one in which the newest snapshot was `sealed`.
-    fn begin_epoch(&self, fresh: ClusterId, sealed: u64) -> Result<(), StoreError> {
+    fn begin_epoch(&self, fresh: ClusterId, sealed: Epoch) -> Result<(), StoreError> {
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let format = number(&meta, "format")?;
@@ -109,14 +109,14 @@ impl Embedded {
             if meta.get("cluster")?.is_none() {
                 meta.insert("cluster", fresh.0.as_slice())?;
             }
-            let epoch = number(&meta, "epoch")?.unwrap_or(0) + 1;
+            let epoch = Epoch(number(&meta, "epoch")?.unwrap_or(0)).next();
             if epoch <= sealed {
                 let reason = format!(
                     "its next epoch is {epoch}, but history.redb has snapshots of epoch {sealed}: it was lost or put back"
                 );
                 return Err(self.state.corrupt(reason).into());
             }
-            meta.insert("epoch", epoch.to_le_bytes().as_slice())?;
+            meta.insert("epoch", epoch.0.to_le_bytes().as_slice())?;
             transaction.open_table(NODES)?;
             transaction.open_table(EVENTS)?;
             transaction.open_table(EVENTS_OF)?;
@@ -249,7 +249,7 @@ impl Store for Embedded {
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError> {
         let newest = self.history().seals(u64::MAX, 1)?.pop();
         let lived = newest.as_ref().map_or(Duration::ZERO, |entry| entry.lived);
-        let last_snapshot = newest.map_or((0, 0, [0; 32]), |entry| {
+        let last_snapshot = newest.map_or((Epoch(0), Cycle(0), [0; 32]), |entry| {
             (entry.seal.epoch, entry.seal.cycle, entry.seal.chain)
         });
         self.begin_epoch(fresh, last_snapshot.0)?;
@@ -301,7 +301,7 @@ impl Store for Embedded {
                 .map_or(0, |(sequence, _)| sequence.value());
             Ok(Some(Durable {
                 cluster: wyneos_core::id::Uuid(cluster),
-                epoch: number(&meta, "epoch")?.unwrap_or(1),
+                epoch: Epoch(number(&meta, "epoch")?.unwrap_or(1)),
                 nodes,
                 access,
                 workloads,
@@ -317,7 +317,7 @@ impl Store for Embedded {
         loaded.ok_or_else(|| self.state.corrupt("its tables are missing"))
     }
 
-    fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError> {
+    fn commit(&mut self, epoch: Epoch, batches: &[Batch]) -> Result<(), StoreError> {
         if batches.iter().all(Batch::is_empty) {
             return Ok(());
         }
@@ -328,7 +328,7 @@ impl Store for Embedded {
         };
         self.state.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
-            let theirs = number(&meta, "epoch")?.unwrap_or(0);
+            let theirs = Epoch(number(&meta, "epoch")?.unwrap_or(0));
             if theirs != epoch {
                 return Err(StoreError::Fenced { ours: epoch, theirs }.into());
             }
@@ -403,10 +403,10 @@ impl Store for Embedded {
         self.history.write(|transaction| {
             transaction
                 .open_table(SEALS)?
-                .insert(snapshot.seal.cycle, entry.encode_to_vec().as_slice())?;
+                .insert(snapshot.seal.cycle.0, entry.encode_to_vec().as_slice())?;
             transaction
                 .open_table(SNAPSHOTS)?
-                .insert(snapshot.seal.cycle, &*snapshot.bytes)?;
+                .insert(snapshot.seal.cycle.0, &*snapshot.bytes)?;
             self.drop_old_snapshots(transaction, snapshot.lived)
         })
     }

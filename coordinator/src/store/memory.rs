@@ -7,7 +7,7 @@ use std::{
 
 use wyneos_core::{
     event::Event,
-    id::ClusterId,
+    id::{ClusterId, Epoch},
     store::{Batch, Durable},
 };
 
@@ -57,7 +57,7 @@ impl Store for Memory {
         let newest = newest.map(|(_, snapshot)| (Arc::clone(&snapshot.seal), snapshot.lived));
         let mut durable = match state.durable.take() {
             Some(before) => Durable {
-                epoch: before.epoch + 1,
+                epoch: before.epoch.next(),
                 ..before
             },
             None => Durable::new(fresh),
@@ -69,9 +69,9 @@ impl Store for Memory {
         Ok(durable)
     }
 
-    fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError> {
+    fn commit(&mut self, epoch: Epoch, batches: &[Batch]) -> Result<(), StoreError> {
         let mut state = self.state();
-        let theirs = state.durable.as_ref().map_or(0, |durable| durable.epoch);
+        let theirs = state.durable.as_ref().map_or(Epoch(0), |durable| durable.epoch);
         if theirs != epoch {
             return Err(StoreError::Fenced { ours: epoch, theirs });
         }
@@ -103,7 +103,7 @@ impl Store for Memory {
 
     fn keep_snapshot(&mut self, snapshot: &SealedSnapshot) -> Result<(), StoreError> {
         let mut state = self.state();
-        state.snapshots.insert(snapshot.seal.cycle, snapshot.clone());
+        state.snapshots.insert(snapshot.seal.cycle.0, snapshot.clone());
         while state.snapshots.len() as u64 > self.retention.snapshots {
             state.snapshots.pop_first();
         }

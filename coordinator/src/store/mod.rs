@@ -27,7 +27,7 @@ pub(crate) use intents::AuditEnd;
 pub(crate) use memory::Memory;
 pub(crate) use visit::{Along, KeptEvent, Of, Visitor};
 use wyneos_core::{
-    id::ClusterId,
+    id::{ClusterId, Epoch},
     integrity::Seal,
     store::{Batch, Durable},
     time::WallTime,
@@ -70,9 +70,9 @@ pub(crate) enum StoreError {
     #[error("epoch {ours} is over: the store belongs to epoch {theirs}")]
     Fenced {
         /// Epoch of this coordinator.
-        ours: u64,
+        ours: Epoch,
         /// Epoch of the store.
-        theirs: u64,
+        theirs: Epoch,
     },
 }
 
@@ -142,7 +142,7 @@ pub(crate) trait Store: Send {
     fn load(&mut self, fresh: ClusterId) -> Result<Durable, StoreError>;
 
     /// Makes batches durable, together and in order. Refused if `epoch` is no longer the store's.
-    fn commit(&mut self, epoch: u64, batches: &[Batch]) -> Result<(), StoreError>;
+    fn commit(&mut self, epoch: Epoch, batches: &[Batch]) -> Result<(), StoreError>;
 
     /// Makes a snapshot durable, and drops those beyond the retention.
     fn keep_snapshot(&mut self, snapshot: &SealedSnapshot) -> Result<(), StoreError>;

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use prost::Message as _;
 use redb::ReadableTable as _;
 use wyneos::{convert, v1};
-use wyneos_core::{integrity::Seal, time::WallTime};
+use wyneos_core::{id::Cycle, integrity::Seal, time::WallTime};
 
 use super::{
     Along, History, KeptEvent, Of, SealEntry, SealedSnapshot, StoreError, Visitor,
@@ -109,7 +109,7 @@ impl History for Reader {
     fn snapshot(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {
         Ok(self
             .snapshot_from(cycle)?
-            .filter(|snapshot| snapshot.seal.cycle == cycle))
+            .filter(|snapshot| snapshot.seal.cycle == Cycle(cycle)))
     }
 
     fn snapshot_from(&self, cycle: u64) -> Result<Option<SealedSnapshot>, StoreError> {

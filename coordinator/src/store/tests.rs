@@ -9,7 +9,7 @@ use wyneos_core::{
     access::{Access, Credential, OperatorRecord, Role, ShutOut},
     autonomy::{Mode, Policy},
     event::{Event, EventBody},
-    id::{DecisionId, EventNo, NodeId, Uuid},
+    id::{Cycle, DecisionId, Epoch, EventNo, NodeId, Uuid},
     integrity::{DigestSigner, Sealer},
     node::{Eligibility, Facts, Labels, NodeRecord},
     placement::Score,
@@ -63,8 +63,8 @@ fn event(sequence: u64, node: Option<NodeId>) -> Arc<Event> {
     Arc::new(Event {
         sequence: EventNo(sequence),
         time,
-        epoch,
-        cycle,
+        epoch: Epoch(epoch),
+        cycle: Cycle(cycle),
         node,
         node_name: String::new(),
         summary: String::new(),
@@ -97,7 +97,7 @@ fn restored() -> Restored {
     Restored {
         taken: WallTime(1),
         time: WallTime(2),
-        epoch: 0,
+        epoch: Epoch(0),
         event: EventNo(4),
         settled: true,
     }
@@ -184,11 +184,19 @@ fn access(number: u8) -> Arc<Access> {
 /// Requirements on every store.
 fn behaves(mut store: impl Store) {
     let durable = store.load(CLUSTER).unwrap();
-    assert_eq!((durable.cluster, durable.epoch, durable.last_event.0), (CLUSTER, 1, 0));
-    store.commit(1, &[batch(&[1, 2], 1..=3), batch(&[2], 4..=6)]).unwrap();
+    assert_eq!(
+        (durable.cluster, durable.epoch, durable.last_event.0),
+        (CLUSTER, Epoch(1), 0)
+    );
+    store
+        .commit(Epoch(1), &[batch(&[1, 2], 1..=3), batch(&[2], 4..=6)])
+        .unwrap();
     assert!(matches!(
-        store.commit(7, &[batch(&[3], 7..=7)]),
-        Err(StoreError::Fenced { ours: 7, theirs: 1 })
+        store.commit(Epoch(7), &[batch(&[3], 7..=7)]),
+        Err(StoreError::Fenced {
+            ours: Epoch(7),
+            theirs: Epoch(1)
+        })
     ));
     let history = store.history();
     let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence.0).collect::<Vec<u64>>();
@@ -205,7 +213,7 @@ fn behaves(mut store: impl Store) {
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     for cycle in 1..=4 {
         let bytes = Bytes::from(cycle.to_string());
-        let seal = Arc::new(sealer.seal(1, cycle, &bytes));
+        let seal = Arc::new(sealer.seal(Epoch(1), Cycle(cycle), &bytes));
         store
             .keep_snapshot(&SealedSnapshot {
                 seal,
@@ -218,18 +226,18 @@ fn behaves(mut store: impl Store) {
     // Three are retained.
     assert!(history.snapshot(1).unwrap().is_none());
     assert_eq!(history.snapshot(2).unwrap().unwrap().bytes, "2");
-    assert_eq!(history.snapshot_from(0).unwrap().unwrap().seal.cycle, 2);
+    assert_eq!(history.snapshot_from(0).unwrap().unwrap().seal.cycle, Cycle(2));
     assert!(history.snapshot_from(5).unwrap().is_none());
     let cycles: Vec<u64> = history
         .seals(4, 9)
         .unwrap()
         .iter()
-        .map(|entry| entry.seal.cycle)
+        .map(|entry| entry.seal.cycle.0)
         .collect();
     assert_eq!(cycles, [3, 2]);
 
     // Events beyond the retention are dropped, oldest first.
-    store.commit(1, &[batch(&[], 7..=12)]).unwrap();
+    store.commit(Epoch(1), &[batch(&[], 7..=12)]).unwrap();
     let (events, oldest) = history.events(0, 99).unwrap();
     assert_eq!((sequences(events), oldest), ((3..=12).collect(), 3));
     assert_eq!(sequences(history.events_of_from(Uuid([1; 16]), 0, 1).unwrap()), [4]);
@@ -237,15 +245,15 @@ fn behaves(mut store: impl Store) {
     let durable = store.load(Uuid([7; 16])).unwrap();
     assert_eq!(
         (durable.cluster, durable.epoch, durable.last_event.0, durable.decisions),
-        (CLUSTER, 2, 12, 5)
+        (CLUSTER, Epoch(2), 12, 5)
     );
     assert!(durable.nodes.values().eq([&node(1), &node(2)]));
     assert_eq!(durable.access, access(2), "the newest");
     assert_eq!(durable.restored, Some(restored()));
-    assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (1, 4));
+    assert_eq!((durable.last_snapshot.0, durable.last_snapshot.1), (Epoch(1), Cycle(4)));
     // The previous leader is fenced off.
     assert!(matches!(
-        store.commit(1, &[batch(&[], 13..=13)]),
+        store.commit(Epoch(1), &[batch(&[], 13..=13)]),
         Err(StoreError::Fenced { .. })
     ));
 }
@@ -270,7 +278,7 @@ fn shares(store: &mut impl Store) {
             events,
             ..Batch::default()
         };
-        Store::commit(store, 1, &[batch]).unwrap();
+        Store::commit(store, Epoch(1), &[batch]).unwrap();
     };
     commit(store, quiet.to_vec());
     let mut sequence = 3;
@@ -349,7 +357,7 @@ proptest::proptest! {
                 .collect();
             for store in &mut stores {
                 let batch = Batch { events: events.clone(), ..Batch::default() };
-                store.commit(1, &[batch]).unwrap();
+                store.commit(Epoch(1), &[batch]).unwrap();
                 let history = store.history();
                 proptest::prop_assert!(bytes_of(&*history, Of::All) <= most);
                 for (subject, bytes) in made.iter().filter(|(_, bytes)| **bytes <= most / 4) {
@@ -364,7 +372,7 @@ proptest::proptest! {
         let mut store = Embedded::open(directory.path(), Retention { event_bytes: most / 2, ..retention }).unwrap();
         store.load(CLUSTER).unwrap();
         let events = vec![of_work(sequence + 1, "a")];
-        store.commit(2, &[Batch { events, ..Batch::default() }]).unwrap();
+        store.commit(Epoch(2), &[Batch { events, ..Batch::default() }]).unwrap();
         proptest::prop_assert!(bytes_of(&*store.history(), Of::All) <= most / 2);
     }
 }
@@ -385,7 +393,7 @@ fn a_loud_subject_does_not_push_out_the_others_events() {
         events: (2_101..=2_200).map(|sequence| of_work(sequence, "third")).collect(),
         ..Batch::default()
     };
-    store.commit(2, &[batch]).unwrap();
+    store.commit(Epoch(2), &[batch]).unwrap();
     let history = store.history();
     assert_eq!(history.events_of_work("quiet", u64::MAX, 9).unwrap().len(), 1);
     assert_eq!(history.events_of_work("third", u64::MAX, 999).unwrap().len(), 33);
@@ -402,7 +410,10 @@ fn the_embedded_store_behaves_and_opens_again() {
     behaves(Embedded::open(directory.path(), retention(10, 3)).unwrap());
     let mut store = Embedded::open(directory.path(), retention(10, 3)).unwrap();
     let durable = store.load(CLUSTER).unwrap();
-    assert_eq!((durable.epoch, durable.nodes.len(), durable.last_event.0), (3, 2, 12));
+    assert_eq!(
+        (durable.epoch, durable.nodes.len(), durable.last_event.0),
+        (Epoch(3), 2, 12)
+    );
 }
 
 #[test]
@@ -426,7 +437,7 @@ fn snapshots_go_by_the_time_lived_through_and_the_newest_stays() {
         (7, 0, 9_000, &[7]),
     ];
     for (cycle, second, lived, expected) in steps {
-        let seal = Arc::new(sealer.seal(1, cycle, b"x"));
+        let seal = Arc::new(sealer.seal(Epoch(1), Cycle(cycle), b"x"));
         store
             .keep_snapshot(&SealedSnapshot {
                 seal,
@@ -436,7 +447,7 @@ fn snapshots_go_by_the_time_lived_through_and_the_newest_stays() {
             })
             .unwrap();
         let kept = store.history().seals(u64::MAX, 9).unwrap();
-        let kept: Vec<u64> = kept.iter().map(|entry| entry.seal.cycle).collect();
+        let kept: Vec<u64> = kept.iter().map(|entry| entry.seal.cycle.0).collect();
         assert_eq!(kept, expected, "cycle {cycle}");
     }
     drop(store);
@@ -456,7 +467,7 @@ fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
         intents: intents.to_vec(),
         ..batch(&[1], 1..=1)
     };
-    store.commit(1, &[with(&[8, 10]), with(&[])]).unwrap();
+    store.commit(Epoch(1), &[with(&[8, 10]), with(&[])]).unwrap();
     drop(store);
     let mut store = open();
     store.load(CLUSTER).unwrap();
@@ -470,11 +481,11 @@ fn what_was_carried_out_is_told_only_of_intents_that_the_store_can_know() {
         intents: vec![5],
         ..Batch::default()
     };
-    store.commit(2, &[alone]).unwrap();
+    store.commit(Epoch(2), &[alone]).unwrap();
     assert_eq!(store.carried_out(12).unwrap().tell(5), Some(true));
     // More than are remembered.
     let many: Vec<u64> = (20..20_000).collect();
-    store.commit(2, &[with(&many)]).unwrap();
+    store.commit(Epoch(2), &[with(&many)]).unwrap();
     let told = store.carried_out(20_000).unwrap();
     assert_eq!((told.tell(21), told.tell(19_999)), (None, Some(true)));
 }
@@ -510,7 +521,7 @@ fn no_damage_to_a_file_makes_a_panic() {
     let mut store = Embedded::open(directory.path(), retention(1_000, 100)).unwrap();
     store.load(CLUSTER).unwrap();
     store
-        .commit(1, &[batch(&(1..=200).collect::<Vec<u8>>(), 1..=300)])
+        .commit(Epoch(1), &[batch(&(1..=200).collect::<Vec<u8>>(), 1..=300)])
         .unwrap();
     drop(store);
     let path = directory.path().join("state.redb");
@@ -532,7 +543,7 @@ fn no_damage_to_a_file_makes_a_panic() {
             drop(store.load(CLUSTER));
             drop(store.history().events(0, 1_000));
             drop(store.history().events_of(Uuid([1; 16]), 1_000, 1_000));
-            drop(store.commit(2, &[batch(&[1], 301..=301)]));
+            drop(store.commit(Epoch(2), &[batch(&[1], 301..=301)]));
         }
     }
 }
@@ -544,7 +555,7 @@ fn a_file_cut_short_or_lost_is_no_new_cluster() {
     let mut store = open().unwrap();
     store.load(CLUSTER).unwrap();
     let bytes = Bytes::from_static(b"x");
-    let seal = Arc::new(Sealer::new(CLUSTER, &[1; 32], [0; 32]).seal(1, 1, &bytes));
+    let seal = Arc::new(Sealer::new(CLUSTER, &[1; 32], [0; 32]).seal(Epoch(1), Cycle(1), &bytes));
     let time = WallTime(1);
     store
         .keep_snapshot(&SealedSnapshot {
@@ -570,7 +581,7 @@ fn a_file_cut_short_or_lost_is_no_new_cluster() {
         assert!(lost.to_string().contains("history.redb"), "{lost}");
     }
     fs::write(&path, &sound).unwrap();
-    assert_eq!(open().unwrap().load(CLUSTER).unwrap().epoch, 2);
+    assert_eq!(open().unwrap().load(CLUSTER).unwrap().epoch, Epoch(2));
 }
 
 /// A backup in memory.
@@ -625,7 +636,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Embedded::open(directory.path(), retention(10, 3)).unwrap();
     store.load(CLUSTER).unwrap();
-    store.commit(1, &[batch(&[1, 2], 1..=8)]).unwrap();
+    store.commit(Epoch(1), &[batch(&[1, 2], 1..=8)]).unwrap();
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     for cycle in 1..=2 {
         let snapshot = v1::Snapshot {
@@ -635,7 +646,7 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
             ..v1::Snapshot::default()
         };
         let bytes = Bytes::from(snapshot.encode_to_vec());
-        let (seal, time) = (Arc::new(sealer.seal(1, cycle, &bytes)), WallTime(1));
+        let (seal, time) = (Arc::new(sealer.seal(Epoch(1), Cycle(cycle), &bytes)), WallTime(1));
         store
             .keep_snapshot(&SealedSnapshot {
                 seal,
@@ -648,13 +659,13 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     let kept = store.history().snapshot(2).unwrap();
     let bytes = Backup::of(&store);
     // Later writes are not in it.
-    store.commit(1, &[batch(&[], 9..=9)]).unwrap();
+    store.commit(Epoch(1), &[batch(&[], 9..=9)]).unwrap();
 
     let target = tempfile::tempdir().unwrap();
     let reader = backup::Reader::new(&bytes[..], None).unwrap();
     let header = reader.contents().header.clone();
     let now = WallTime(9_000_000);
-    let restored = Restored::new(header.epoch, EventNo(header.event_sequence), taken(&header), now).unwrap();
+    let restored = Restored::new(Epoch(header.epoch), EventNo(header.event_sequence), taken(&header), now).unwrap();
     let mut import = Import::new(target.path(), &header, &restored).unwrap();
     for record in reader {
         import.take(record.unwrap()).unwrap();
@@ -665,13 +676,13 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
     let durable = made.load(Uuid([7; 16])).unwrap();
     assert_eq!(
         (durable.cluster, durable.epoch, durable.last_event.0),
-        (CLUSTER, 9_001, 9_000_000)
+        (CLUSTER, Epoch(9_001), 9_000_000)
     );
     assert_eq!(durable.restored, Some(restored));
     assert!(durable.nodes.values().eq([&node(1), &node(2)]));
     assert_eq!((durable.access, durable.decisions), (access(1), 5));
     assert_eq!((durable.workloads.len(), durable.assignments.len()), (2, 2));
-    assert_eq!(durable.last_snapshot.1, 2);
+    assert_eq!(durable.last_snapshot.1, Cycle(2));
     assert_eq!(made.history().snapshot(2).unwrap(), kept, "the chain goes on from it");
     assert!(made.history().snapshot(1).unwrap().is_none());
     let sequences = |events: Vec<Event>| events.iter().map(|event| event.sequence.0).collect::<Vec<u64>>();
@@ -683,6 +694,6 @@ fn a_store_made_from_a_backup_goes_on_above_it() {
         sequences(made.history().events_of(Uuid([1; 16]), 99, 9).unwrap()),
         [8, 6, 4, 2]
     );
-    made.commit(9_001, &[batch(&[], 9_000_001..=9_000_001)]).unwrap();
+    made.commit(Epoch(9_001), &[batch(&[], 9_000_001..=9_000_001)]).unwrap();
     assert_eq!(made.load(CLUSTER).unwrap().last_event, EventNo(9_000_001));
 }

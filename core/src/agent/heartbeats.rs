@@ -2,6 +2,7 @@
 
 use super::{ctx::Ctx, io::Effect, probes::Probes, timer::Timer};
 use crate::{
+    id::{Cycle, Epoch},
     mesh::REPORTS,
     protocol::{FromAgent, Heartbeat},
     telemetry::{Channel, Reading, load},
@@ -17,7 +18,7 @@ pub(super) struct Heartbeats {
     /// Number of the newest heartbeat of this session.
     sequence: u64,
     /// Epoch and cycle of the newest seal received in this session.
-    acknowledged: (u64, u64),
+    acknowledged: (Epoch, Cycle),
     /// Highest ping number received in this session.
     pinged: u64,
 }
@@ -25,7 +26,7 @@ pub(super) struct Heartbeats {
 impl Heartbeats {
     /// Starts a session.
     pub(super) fn new_session(&mut self) {
-        (self.sequence, self.acknowledged, self.pinged) = (0, (0, 0), 0);
+        (self.sequence, self.acknowledged, self.pinged) = (0, Default::default(), 0);
     }
 
     /// Returns whether `token` belongs to the newest timer.
@@ -48,7 +49,7 @@ impl Heartbeats {
     }
 
     /// Records a received seal.
-    pub(super) fn sealed(&mut self, epoch: u64, cycle: u64) {
+    pub(super) fn sealed(&mut self, epoch: Epoch, cycle: Cycle) {
         self.acknowledged = self.acknowledged.max((epoch, cycle));
     }
 

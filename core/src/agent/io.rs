@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    id::{ClusterId, NodeId},
+    id::{ClusterId, Epoch, NodeId},
     mesh::{Coordinate, LinkFailure},
     node::ConnId,
     protocol::{FromAgent, Message, ProbePlan, Refused},
@@ -248,7 +248,7 @@ pub enum Notice {
         /// The cluster.
         cluster: ClusterId,
         /// The coordinator's epoch.
-        epoch: u64,
+        epoch: Epoch,
         /// Number of the session.
         session: u64,
         /// Address of the coordinator.

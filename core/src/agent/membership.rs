@@ -17,7 +17,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    id::{ClusterId, NodeId},
+    id::{ClusterId, Epoch, NodeId},
     protocol::FromAgent,
     standing::{self, HOPS, Question, SINGLETON, Standing},
     time::Time,
@@ -308,7 +308,7 @@ impl Membership {
     pub(super) fn answered(
         &mut self,
         ctx: &mut Ctx,
-        epoch: u64,
+        epoch: Epoch,
         number: u64,
         via: NodeId,
         standing: Option<Standing>,

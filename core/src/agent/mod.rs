@@ -37,7 +37,7 @@ use work::Work;
 
 use crate::{
     behaviour::Directive,
-    id::{ClusterId, NodeId},
+    id::{ClusterId, Cycle, Epoch, NodeId},
     mesh::Coordinate,
     node::ConnId,
     protocol::{Message, ProbePlan, Refused, Welcome},
@@ -243,7 +243,7 @@ impl Agent {
         }
     }
 
-    fn sealed(&mut self, epoch: u64, cycle: u64, heard: u64) {
+    fn sealed(&mut self, epoch: Epoch, cycle: Cycle, heard: u64) {
         if !self.is_live() {
             return;
         }

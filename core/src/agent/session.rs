@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     backoff::doubled,
+    id::Epoch,
     node::{ConnId, Hello},
     protocol::{FromAgent, RefusalReason, Refused, Welcome},
     telemetry::Channel,
@@ -111,7 +112,7 @@ pub(super) struct Session {
     unreadable: u32,
     last_failure: String,
     address: usize,
-    epoch: u64,
+    epoch: Epoch,
     /// Tokens of the latest timers.
     reconnect: u64,
     quiet: u64,
@@ -127,7 +128,7 @@ impl Session {
     }
 
     /// Newest known epoch.
-    pub(super) fn epoch(&self) -> u64 {
+    pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     behaviour::{Directive, Order, State},
-    id::{DirectiveId, ProcessId, Uuid},
+    id::{Cycle, DirectiveId, Epoch, ProcessId, Uuid},
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity, ConnId, Facts},
@@ -117,7 +117,7 @@ impl Rig {
     ) {
         let welcome = Welcome {
             cluster,
-            epoch: 3,
+            epoch: Epoch(3),
             session: 77,
             cycle_interval: SECOND * 6,
             heartbeat_interval: SECOND * 2,
@@ -197,7 +197,7 @@ impl Rig {
     fn directive(&mut self, id: u64, epoch: u64, session: u64, order: Order) {
         let directive = Directive {
             id: DirectiveId(id),
-            epoch,
+            epoch: Epoch(epoch),
             session,
             expires_in: SECOND,
             order,
@@ -351,13 +351,13 @@ fn a_coordinator_that_does_not_answer_or_falls_quiet_is_left() {
         rig.message(
             1,
             Message::Seal {
-                seal: Arc::new(sealer.seal(3, cycle, b"")),
+                seal: Arc::new(sealer.seal(Epoch(3), Cycle(cycle), b"")),
                 heard: 0,
             },
         );
     }
     assert!(rig.core.is_live());
-    assert_eq!(rig.heartbeats().last().unwrap().acknowledged, (3, 9));
+    assert_eq!(rig.heartbeats().last().unwrap().acknowledged, (Epoch(3), Cycle(9)));
     rig.pass(SECOND * 31);
     assert!(
         !rig.effects
@@ -681,7 +681,7 @@ proptest! {
 
 fn seal(rig: &mut Rig, conn: u64, cycle: u64) {
     let mut sealer = Sealer::new(CLUSTER, &[7; 32], [0; 32]);
-    let seal = Arc::new(sealer.seal(3, cycle, b""));
+    let seal = Arc::new(sealer.seal(Epoch(3), Cycle(cycle), b""));
     rig.message(conn, Message::Seal { seal, heard: 0 });
 }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use super::Report;
 use crate::{
     autonomy, behaviour,
-    id::{ClusterId, EventNo, NodeId},
+    id::{ClusterId, Cycle, Epoch, EventNo, NodeId},
     integrity::{Digest, PublicKey},
     mesh::{Coordinate, Finding, ObserverLinks, Topology},
     node::{Cause, Liveness, NodeIndex, NodeRecord},
@@ -59,7 +59,7 @@ pub struct NodeDetail {
     /// The agent's wall clock less the coordinator's, milliseconds.
     pub clock_skew_millis: i64,
     /// Newest cycle acknowledged by the agent.
-    pub acknowledged_cycle: u64,
+    pub acknowledged_cycle: Cycle,
     /// Number of heartbeats in the current session.
     pub heartbeats: u64,
     /// Network coordinate.
@@ -103,7 +103,7 @@ pub struct IntegrityOverview {
     /// Public key of the signing key.
     pub public_key: PublicKey,
     /// Epoch, cycle and chain of the previous snapshot.
-    pub previous: (u64, u64, Digest),
+    pub previous: (Epoch, Cycle, Digest),
     /// Binaries of online nodes; at most 16, most frequent first.
     pub binaries: Vec<(Digest, u32)>,
     /// Configurations of online nodes; at most 16, most frequent first.
@@ -116,9 +116,9 @@ pub struct Snapshot {
     /// The cluster's id.
     pub cluster: ClusterId,
     /// Epoch of the coordinator.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Number of the cycle.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// Time of the cycle.
     pub time: WallTime,
     /// Accumulated running time of the cluster's coordinators. Not sealed.

@@ -16,7 +16,7 @@ use config::Config;
 use outbox::Outbox;
 
 use crate::{
-    id::{ClusterId, EventNo},
+    id::{ClusterId, Cycle, Epoch, EventNo},
     node::NodeIndex,
     registry::Registry,
     standing::{self, SINGLETON},
@@ -33,7 +33,7 @@ pub(crate) const DRIFT: u32 = 16;
 pub(crate) struct Term {
     pub(crate) cluster: ClusterId,
     /// Number of coordinator starts in this cluster, this one included.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
 }
 
 /// The current time and derived counters.
@@ -42,7 +42,7 @@ pub(crate) struct Clock {
     pub(crate) now: Time,
     pub(crate) wall: WallClock,
     /// Number of the newest cycle.
-    pub(crate) cycle: u64,
+    pub(crate) cycle: Cycle,
     /// Time at which the process last resumed after a stall; a node's silence is counted from this time at the
     /// earliest.
     pub(crate) resumed_at: Time,

@@ -7,6 +7,7 @@ use crate::{
     coherence::{NodeDetail, Snapshot},
     ctx::alarm::Timer,
     effect::{Effect, Published},
+    id::Cycle,
     node::{Liveness, Node, NodeIndex},
     systems::{autonomy::Autonomy, coherence},
 };
@@ -27,7 +28,7 @@ impl Coordinator {
 
     fn run_cycle(&mut self) {
         self.ctx.record_repeated(false);
-        self.ctx.clock.cycle += 1;
+        self.ctx.clock.cycle = self.ctx.clock.cycle.next();
         self.forget_stage();
         let (sample, telemetry) = self.telemetry.sample(&self.ctx);
         let foreseen = self.predictive.cycle(&sample, self.ctx.config.cycle);
@@ -102,7 +103,7 @@ impl Coordinator {
         NodeDetail {
             last_heartbeat: node.last_seen.map(|at| self.ctx.clock.wall.at(at)),
             clock_skew_millis: session.map_or(0, |session| session.clock_skew_millis),
-            acknowledged_cycle: session.map_or(0, |session| session.acknowledged.1),
+            acknowledged_cycle: session.map_or(Cycle(0), |session| session.acknowledged.1),
             heartbeats: session.map_or(0, |session| session.heartbeats),
             coordinate: node.coordinate,
             relayed: node

@@ -242,7 +242,7 @@ impl Coordinator {
         let member = self.guardian.forget(&mut self.ctx, index);
         self.ctx
             .registry
-            .remove(index, self.ctx.clock.cycle + self.telemetry.matrix().keep() as u64);
+            .remove(index, self.ctx.clock.cycle.after(self.telemetry.matrix().keep() as u64));
         if member {
             self.guardian.replan(&mut self.ctx);
         }

@@ -11,7 +11,7 @@ use crate::{
         repeats::{Repeating, Told},
     },
     event::EventBody,
-    id::ProcessId,
+    id::{Cycle, Epoch, ProcessId},
     integrity::ZERO_DIGEST,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     systems::{admission, guardian::vitals},
@@ -64,7 +64,7 @@ impl Coordinator {
                 .refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
         }
         self.sessions += 1;
-        let number = self.ctx.term.epoch << 32 | self.sessions;
+        let number = self.ctx.term.epoch.number(self.sessions);
         self.ctx.registry.attach(conn, index);
         let interval = self.ctx.heartbeat_interval(index);
         let lease = self.ctx.lease(index);
@@ -93,7 +93,7 @@ impl Coordinator {
             welcomed: false,
             sequence: 0,
             heartbeats: 0,
-            acknowledged: (0, 0),
+            acknowledged: (Epoch(0), Cycle(0)),
             clock_skew_millis: 0,
             load: 0.0,
             interval,

@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::id::ClusterId;
+use crate::id::{ClusterId, Cycle, Epoch};
 
 /// A BLAKE3 digest.
 pub type Digest = [u8; 32];
@@ -17,9 +17,9 @@ const CONTEXT: &[u8] = b"wyneos seal v1";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// Epoch of the snapshot.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Cycle of the snapshot.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// BLAKE3 of the snapshot's canonical bytes.
     pub digest: Digest,
     /// `chain` of the previous seal; [`ZERO_DIGEST`] for the cluster's first.
@@ -32,12 +32,12 @@ pub struct Seal {
     pub signature: [u8; 64],
 }
 
-fn chain(cluster: ClusterId, epoch: u64, cycle: u64, previous: &Digest, digest: &Digest) -> Digest {
+fn chain(cluster: ClusterId, epoch: Epoch, cycle: Cycle, previous: &Digest, digest: &Digest) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(CONTEXT);
     hasher.update(&cluster.0);
-    hasher.update(&epoch.to_le_bytes());
-    hasher.update(&cycle.to_le_bytes());
+    hasher.update(&epoch.0.to_le_bytes());
+    hasher.update(&cycle.0.to_le_bytes());
     hasher.update(previous);
     hasher.update(digest);
     hasher.finalize().into()
@@ -125,7 +125,7 @@ impl Sealer {
     }
 
     /// Seals the canonical bytes of the snapshot (`epoch`, `cycle`).
-    pub fn seal(&mut self, epoch: u64, cycle: u64, canonical: &[u8]) -> Seal {
+    pub fn seal(&mut self, epoch: Epoch, cycle: Cycle, canonical: &[u8]) -> Seal {
         let digest = blake3::hash(canonical).into();
         let previous = self.previous;
         let chain = chain(self.cluster, epoch, cycle, &previous, &digest);
@@ -174,7 +174,7 @@ pub struct Verifier {
     cluster: ClusterId,
     key: VerifyingKey,
     key_id: [u8; 8],
-    last: Option<(u64, u64, Digest)>,
+    last: Option<(Epoch, Cycle, Digest)>,
 }
 
 impl Verifier {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::id::Uuid;
+use crate::id::{Cycle, Epoch, Uuid};
 
 const CLUSTER: Uuid = Uuid([3; 16]);
 
@@ -9,7 +9,7 @@ fn chain(count: u64) -> (PublicKey, Vec<Sealed>) {
     let mut sealer = Sealer::new(CLUSTER, &[5; 32], ZERO_DIGEST);
     let sealed = (1..=count).map(|cycle| {
         let bytes = cycle.to_be_bytes().to_vec();
-        let seal = sealer.seal(1, cycle, &bytes);
+        let seal = sealer.seal(Epoch(1), Cycle(cycle), &bytes);
         (bytes, seal)
     });
     let sealed = sealed.collect();
@@ -30,7 +30,7 @@ fn an_unaltered_chain_verifies_from_anywhere() {
     // A restarted sealer continues after the last seal.
     let mut again = Sealer::new(CLUSTER, &[5; 32], sealed[4].1.chain);
     let mut longer = sealed;
-    longer.push((b"six".to_vec(), again.seal(2, 6, b"six")));
+    longer.push((b"six".to_vec(), again.seal(Epoch(2), Cycle(6), b"six")));
     assert_eq!(check(key, &longer), Ok(()));
 }
 
@@ -45,8 +45,8 @@ fn whatever_is_altered_is_named() {
     assert_eq!(altered(&|all| all[1].0[0] ^= 1), Err(BadSeal::Digest));
     assert_eq!(altered(&|all| all[1].1.digest[0] ^= 1), Err(BadSeal::Digest));
     assert_eq!(altered(&|all| all[1].1.previous[0] ^= 1), Err(BadSeal::Chain));
-    assert_eq!(altered(&|all| all[1].1.epoch ^= 1), Err(BadSeal::Chain));
-    assert_eq!(altered(&|all| all[1].1.cycle ^= 1), Err(BadSeal::Chain));
+    assert_eq!(altered(&|all| all[1].1.epoch.0 ^= 1), Err(BadSeal::Chain));
+    assert_eq!(altered(&|all| all[1].1.cycle.0 ^= 1), Err(BadSeal::Chain));
     assert_eq!(altered(&|all| all[1].1.chain[0] ^= 1), Err(BadSeal::Chain));
     assert_eq!(altered(&|all| all[1].1.key_id[0] ^= 1), Err(BadSeal::KeyId));
     assert_eq!(altered(&|all| all[1].1.signature[0] ^= 1), Err(BadSeal::Signature));

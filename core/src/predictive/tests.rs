@@ -1,3 +1,4 @@
+use crate::id::Cycle;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -117,7 +118,7 @@ fn a_gap_starts_a_series_anew() {
             Some(value) => matrix.record(NodeIndex(0), &[Some(Channel::DiskUsed)], &[value], &[]),
             None => matrix.silence(NodeIndex(0)),
         }
-        let sample = matrix.sample(cycle, WallTime(0));
+        let sample = matrix.sample(Cycle(cycle), WallTime(0));
         predictor.cycle(&sample, Duration::from_secs(6))
     };
     for at in 0..100 {
@@ -168,7 +169,7 @@ proptest! {
                 }
                 None => matrix.silence(NodeIndex(node)),
             }
-            let sample = matrix.sample(cycle as u64, WallTime(0));
+            let sample = matrix.sample(Cycle(cycle as u64), WallTime(0));
             let told = predictor.cycle(&sample, Duration::from_secs(6));
             let told = told.forecasts.iter().map(|forecast| {
                 (forecast.node.get() * Channel::COUNT + forecast.channel.column(), forecast.outlook)

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Registry;
 use crate::{
-    id::Uuid,
+    id::{Cycle, Uuid},
     node::{Admission, Cause, ConnId, LifeKey, Liveness, Node, NodeIndex, NodeRecord},
     time::{Time, WallTime},
 };
@@ -63,9 +63,9 @@ proptest! {
                     };
                     registry.attach(ConnId(number.into()), index);
                     registry.detach(ConnId(number.into()));
-                    let gone = registry.remove(index, cycle + rest).unwrap();
+                    let gone = registry.remove(index, Cycle(cycle + rest)).unwrap();
                     prop_assert_eq!(gone.record.id(), Uuid([number; 16]));
-                    prop_assert!(registry.remove(index, cycle).is_none());
+                    prop_assert!(registry.remove(index, Cycle(cycle)).is_none());
                     left.insert(index, cycle);
                     // A stale index yields the placeholder, and changes of it are discarded.
                     registry[index].timer = 7;
@@ -74,7 +74,7 @@ proptest! {
                 Step::Cycles(count) => {
                     for _ in 0..count {
                         cycle += 1;
-                        let places = registry.tidy(cycle);
+                        let places = registry.tidy(Cycle(cycle));
                         prop_assert_eq!(places, registry.places().len());
                     }
                 }
@@ -88,7 +88,7 @@ proptest! {
             prop_assert!(ids.iter().eq(model.keys()));
         }
         // Once all reserved indexes are released, no index remains above the highest one in use.
-        let places = registry.tidy(cycle + rest);
+        let places = registry.tidy(Cycle(cycle + rest));
         prop_assert_eq!(places, model.values().map(|at| at.get() + 1).max().unwrap_or(0));
     }
 }
@@ -100,11 +100,11 @@ fn there_are_places_for_twice_as_many_as_may_be_known() {
         for number in 1..=10 {
             assert!(registry.has_place(10), "{round} {number}");
             let index = registry.add(Uuid([number; 16]), || node(number));
-            registry.remove(index, 100);
+            registry.remove(index, Cycle(100));
         }
     }
     assert!(!registry.has_place(10));
-    registry.tidy(100);
+    registry.tidy(Cycle(100));
     assert!(registry.has_place(10));
     assert_eq!(registry.places().len(), 0);
 }
@@ -167,8 +167,8 @@ fn changed(registry: &mut Registry, change: &Change) {
         return;
     };
     if let Change::Forget(_) = change {
-        registry.remove(index, 0);
-        registry.tidy(0);
+        registry.remove(index, Cycle(0));
+        registry.tidy(Cycle(0));
         return;
     }
     let row = &mut registry[index];

@@ -7,7 +7,7 @@ use crate::{
     coherence::{BehaviourOverview, PendingRow},
     ctx::{Ctx, alarm::Timer, outbox::Then},
     event::EventBody,
-    id::DirectiveId,
+    id::{DirectiveId, Epoch},
     node::NodeIndex,
     protocol::Message,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     /// Creates the system without directives, in `epoch`.
-    pub(crate) fn new(epoch: u64) -> Behaviour {
+    pub(crate) fn new(epoch: Epoch) -> Behaviour {
         Behaviour {
             directives: BehaviourLoop::new(epoch),
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     coherence::IntegrityOverview,
     ctx::Ctx,
+    id::{Cycle, Epoch},
     integrity::{Digest, Seal},
 };
 
@@ -14,12 +15,12 @@ const DIGESTS_LISTED: usize = 16;
 /// The newest seal as (epoch, cycle, chain).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Integrity {
-    last_seal: (u64, u64, Digest),
+    last_seal: (Epoch, Cycle, Digest),
 }
 
 impl Integrity {
     /// Continues from the newest durable seal.
-    pub(crate) fn new(last_seal: (u64, u64, Digest)) -> Integrity {
+    pub(crate) fn new(last_seal: (Epoch, Cycle, Digest)) -> Integrity {
         Integrity { last_seal }
     }
 

@@ -1,5 +1,6 @@
 //! The matrix of nodes × channels, and its history.
 
+use crate::id::Cycle;
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Channel, Reading};
@@ -9,7 +10,7 @@ use crate::{id::NodeIndex, time::WallTime};
 #[derive(Debug, PartialEq)]
 pub struct Sample {
     /// Number of the cycle.
-    pub cycle: u64,
+    pub cycle: Cycle,
     /// Time of the cycle.
     pub time: WallTime,
     values: Box<[f32]>,
@@ -103,7 +104,7 @@ impl Matrix {
     }
 
     /// Takes the cycle's sample and drops the oldest one beyond the limit.
-    pub fn sample(&mut self, cycle: u64, time: WallTime) -> Arc<Sample> {
+    pub fn sample(&mut self, cycle: Cycle, time: WallTime) -> Arc<Sample> {
         let sample = Arc::new(Sample {
             cycle,
             time,

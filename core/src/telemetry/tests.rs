@@ -1,3 +1,4 @@
+use crate::id::Cycle;
 use proptest::prelude::*;
 
 use super::*;
@@ -55,15 +56,15 @@ fn history_is_bounded_and_samples_never_change() {
     matrix.add(node);
     for cycle in 1..=3 {
         matrix.record(node, &[Some(Channel::Processes)], &[cycle as f32], &[]);
-        matrix.sample(cycle, WallTime(0));
+        matrix.sample(Cycle(cycle), WallTime(0));
     }
     let kept: Vec<_> = matrix
         .history()
         .iter()
         .map(|s| (s.cycle, s.get(node, Channel::Processes)))
         .collect();
-    assert_eq!(kept, [(2, Some(2.0)), (3, Some(3.0))]);
-    assert_eq!(matrix.back(1).map(|sample| sample.cycle), Some(2));
+    assert_eq!(kept, [(Cycle(2), Some(2.0)), (Cycle(3), Some(3.0))]);
+    assert_eq!(matrix.back(1).map(|sample| sample.cycle), Some(Cycle(2)));
     assert_eq!(matrix.back(2), None);
     // A node that joined later has no value in an older sample.
     matrix.add(NodeIndex(5));
@@ -86,7 +87,7 @@ proptest! {
             matrix.add(NodeIndex(at as u32));
             matrix.record(NodeIndex(at as u32), &[Some(Channel::DiskRead)], &[*value], &[]);
         }
-        let sample = matrix.sample(1, WallTime(0));
+        let sample = matrix.sample(Cycle(1), WallTime(0));
         let found = statistics(&sample, &mut Vec::new());
         let read = found[Channel::DiskRead.column()];
         let mut sorted = values.clone();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Score;
 use super::{Exit, Held, Spec};
 use crate::{
-    id::{Because, DecisionId, NodeId},
+    id::{Because, DecisionId, Epoch, NodeId},
     time::WallTime,
 };
 
@@ -18,8 +18,8 @@ pub struct AssignmentId(pub u64);
 
 impl AssignmentId {
     /// The epoch that assigned the id.
-    pub const fn epoch(self) -> u64 {
-        self.0 >> 32
+    pub const fn epoch(self) -> Epoch {
+        Epoch(self.0 >> 32)
     }
 
     /// Number of the id within its epoch, from 1.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wyneos_core::{
     autonomy::{Kind, Loss, Mode, Outcome, Source},
     event::Event,
-    id::{DecisionId, EventNo, Uuid},
+    id::{Cycle, DecisionId, Epoch, EventNo, Uuid},
     mesh::Sight,
     node::{Cause, Named},
     placement::Score,
@@ -117,8 +117,8 @@ fn decided(id: u64, kind: Kind, evidence: Vec<Evidence>, caused_by: Vec<Because>
     let decision = Decision {
         id: DecisionId(id),
         time: WallTime(0),
-        epoch: 1,
-        cycle: 1,
+        epoch: Epoch(1),
+        cycle: Cycle(1),
         node,
         kind,
         rule: String::new(),
@@ -136,8 +136,8 @@ fn decided(id: u64, kind: Kind, evidence: Vec<Evidence>, caused_by: Vec<Because>
     Event {
         sequence: EventNo(id),
         time: WallTime(0),
-        epoch: 1,
-        cycle: 1,
+        epoch: Epoch(1),
+        cycle: Cycle(1),
         node,
         node_name: String::new(),
         summary: String::new(),
@@ -191,7 +191,7 @@ fn why_follows_ids_from_an_instance_to_the_observers_that_missed_its_node() {
         events,
         ..Batch::default()
     };
-    store.commit(1, &[batch]).unwrap();
+    store.commit(Epoch(1), &[batch]).unwrap();
     let here = Arc::new(());
     let still = Still::of(&here);
     let ids = |decisions: &[Arc<Decision>]| decisions.iter().map(|one| one.id.0).collect::<Vec<_>>();

@@ -7,9 +7,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use wyneos_core::id::Cycle;
 
 use serde_json::{Value, json};
-use wyneos_core::store::Durable;
+use wyneos_core::{id::Epoch, store::Durable};
 
 use super::*;
 
@@ -50,15 +51,15 @@ fn write(directory: &Path) {
         intents: vec![1, 3],
         ..batch(&[1, 2], 1..=6)
     };
-    store.commit(1, &[batch]).unwrap();
+    store.commit(Epoch(1), &[batch]).unwrap();
     let of_work = Batch {
         events: vec![of_work(7, "web-1"), evidence::decided(8)],
         ..Batch::default()
     };
-    store.commit(1, &[of_work]).unwrap();
+    store.commit(Epoch(1), &[of_work]).unwrap();
     let mut sealer = Sealer::new(CLUSTER, &[1; 32], [0; 32]);
     let bytes = Bytes::from("snapshot");
-    let seal = Arc::new(sealer.seal(1, 1, &bytes));
+    let seal = Arc::new(sealer.seal(Epoch(1), Cycle(1), &bytes));
     let (time, lived) = (WallTime(1), Duration::from_secs(6));
     store
         .keep_snapshot(&SealedSnapshot {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{super::*, *};
 use crate::{
-    id::{NodeId, Uuid},
+    id::{Cycle, Epoch, NodeId, Uuid},
     node::{Admission, ConnId, Liveness},
     protocol::Message,
     standing::{HOPS, Question, Standing},
@@ -14,7 +14,7 @@ const TENTH: Duration = Duration::from_millis(100);
 
 fn told(lease: Duration) -> Standing {
     Standing {
-        epoch: 3,
+        epoch: Epoch(3),
         admission: Admission::Admitted,
         liveness: Liveness::Unreachable,
         lease,
@@ -75,7 +75,7 @@ fn adrift(peers: &[u8]) -> Rig {
 /// A seal that confirms heartbeats up to `heard`.
 fn heard(rig: &mut Rig, cycle: u64, heard: u64) {
     let mut sealer = crate::integrity::Sealer::new(CLUSTER, &[1; 32], [0; 32]);
-    let seal = std::sync::Arc::new(sealer.seal(3, cycle, b""));
+    let seal = std::sync::Arc::new(sealer.seal(Epoch(3), Cycle(cycle), b""));
     rig.message(1, Message::Seal { seal, heard });
 }
 

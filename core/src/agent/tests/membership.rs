@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{super::*, *};
 use crate::{
-    id::{ClusterId, NodeId, Uuid},
+    id::{ClusterId, Cycle, Epoch, NodeId, Uuid},
     node::{Admission, ConnId, Liveness},
     protocol::{Message, RefusalReason, Refused},
     standing::{Question, Standing},
@@ -11,7 +11,7 @@ use crate::{
 fn told(epoch: u64, liveness: Liveness, lease: Duration) -> Standing {
     let admission = Admission::Admitted;
     Standing {
-        epoch,
+        epoch: Epoch(epoch),
         admission,
         liveness,
         lease,
@@ -55,7 +55,7 @@ fn a_lease_runs_from_the_heartbeat_that_was_confirmed() {
     rig.pass(SECOND * 7);
     assert_eq!(rig.heartbeats().len(), 4);
     // The third heartbeat was sent at 4 s.
-    let seal = std::sync::Arc::new(sealer.seal(3, 1, b""));
+    let seal = std::sync::Arc::new(sealer.seal(Epoch(3), Cycle(1), b""));
     rig.message(1, Message::Seal { seal, heard: 3 });
     rig.pass(SECOND * 26);
     assert!(rig.core.is_member(rig.now));
@@ -70,7 +70,7 @@ fn a_seal_that_confirms_nothing_new_extends_nothing() {
     let mut sealer = crate::integrity::Sealer::new(Uuid([9; 16]), &[1; 32], [0; 32]);
     for cycle in 1..=6 {
         rig.pass(SECOND * 4);
-        let seal = std::sync::Arc::new(sealer.seal(3, cycle, b""));
+        let seal = std::sync::Arc::new(sealer.seal(Epoch(3), Cycle(cycle), b""));
         rig.message(1, Message::Seal { seal, heard: 1 });
     }
     assert!(rig.core.is_member(rig.now));
@@ -124,7 +124,7 @@ fn what_is_late_repeated_or_of_an_older_coordinator_extends_nothing() {
         3,
         Some(told(u64::MAX, Liveness::Unreachable, Duration::from_millis(1))),
     );
-    assert_eq!(rig.core.session.epoch(), 3);
+    assert_eq!(rig.core.session.epoch(), Epoch(3));
     assert!(!rig.core.is_member(rig.now + SECOND * 40));
 }
 

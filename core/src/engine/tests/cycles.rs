@@ -4,6 +4,7 @@ use super::rig::{Rig, SECOND};
 use crate::{
     coordinator::{FromAgent, Input},
     event::EventBody,
+    id::{Cycle, Epoch},
     telemetry::Channel,
 };
 
@@ -11,11 +12,11 @@ use crate::{
 fn cycles_come_on_the_grid_and_only_grow() {
     let mut rig = Rig::new();
     rig.pass(SECOND * 60);
-    let cycles: Vec<u64> = rig.snapshots.iter().map(|snapshot| snapshot.cycle).collect();
+    let cycles: Vec<u64> = rig.snapshots.iter().map(|snapshot| snapshot.cycle.0).collect();
     assert_eq!(cycles, (1..=11).collect::<Vec<u64>>());
-    assert_eq!(rig.announced.as_ref().map(|seal| seal.cycle), Some(11));
+    assert_eq!(rig.announced.as_ref().map(|seal| seal.cycle), Some(Cycle(11)));
     let rig = rig.restart();
-    assert_eq!((rig.snapshots[0].epoch, rig.snapshots[0].cycle), (2, 12));
+    assert_eq!((rig.snapshots[0].epoch, rig.snapshots[0].cycle), (Epoch(2), Cycle(12)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::rig::{Rig, hello};
 use crate::{
     command,
     engine::{FromAgent, Input, RequestId},
-    id::DirectiveId,
+    id::{Cycle, DirectiveId, Epoch},
     node::{ConnId, Liveness, Node},
 };
 
@@ -152,7 +152,7 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
     prop_assert!(core.ctx.outbox.awaited() <= crate::ctx::outbox::MAX_AWAITED);
     let sequences: Vec<u64> = rig.events.iter().map(|event| event.sequence.0).collect();
     prop_assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
-    let order: Vec<(u64, u64)> = rig
+    let order: Vec<(Epoch, Cycle)> = rig
         .snapshots
         .iter()
         .map(|snapshot| (snapshot.epoch, snapshot.cycle))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, WorkloadVerb},
-    id::{DecisionId, EventNo, Uuid},
+    id::{DecisionId, Epoch, EventNo, Uuid},
     node::{ConnId, NodeRecord},
     placement::Score,
     store::{Durable, Restored},
@@ -87,7 +87,7 @@ struct Site {
 impl Site {
     fn new(workloads: Vec<Arc<Workload>>, assignments: Vec<Arc<Assignment>>, restored: bool) -> Site {
         let mut durable = Durable::new(Uuid([9; 16]));
-        durable.epoch = if restored { AFTER } else { BEFORE + 1 };
+        durable.epoch = if restored { Epoch(AFTER) } else { Epoch(BEFORE + 1) };
         durable.nodes = (1..=3)
             .map(|number| {
                 let record = NodeRecord::new(Arc::new(hello(number, 1, 0).facts));
@@ -101,7 +101,7 @@ impl Site {
         durable.restored = restored.then_some(Restored {
             taken,
             time: WallTime(60_000),
-            epoch: AFTER - 1,
+            epoch: Epoch(AFTER - 1),
             event: EventNo(5_000),
             settled: false,
         });
@@ -236,12 +236,16 @@ fn ended() -> Status {
 #[test]
 fn numbers_go_on_above_whatever_was_given_out() {
     let (taken, now) = (WallTime(1_700_000_000_000), WallTime(1_700_000_060_000));
-    let restored = Restored::new(4, EventNo(900), taken, now).unwrap();
-    assert_eq!((restored.epoch, restored.event.0), (1_700_000_060, 1_700_000_060_000));
+    let restored = Restored::new(Epoch(4), EventNo(900), taken, now).unwrap();
+    assert_eq!((restored.epoch.0, restored.event.0), (1_700_000_060, 1_700_000_060_000));
     // A later restoration of the same backup uses numbers above those of the first one.
-    let again = Restored::new(4, EventNo(900), taken, WallTime(now.0 + 60_000)).unwrap();
-    assert!(again.epoch > restored.epoch + 59 && again.event > restored.event);
-    assert_eq!(Restored::new(4, EventNo(900), now, taken), None, "the clock is behind");
+    let again = Restored::new(Epoch(4), EventNo(900), taken, WallTime(now.0 + 60_000)).unwrap();
+    assert!(again.epoch.0 > restored.epoch.0 + 59 && again.event > restored.event);
+    assert_eq!(
+        Restored::new(Epoch(4), EventNo(900), now, taken),
+        None,
+        "the clock is behind"
+    );
 
     let mut site = Site::new(Vec::new(), Vec::new(), true);
     site.joins(1, &[]);
@@ -372,7 +376,7 @@ fn a_revision_that_is_not_known_is_replaced_one_after_another() {
     assert_eq!(rows.len(), 2);
     assert!(
         rows.iter()
-            .all(|row| row.record.id.epoch() == AFTER && row.record.revision == 5)
+            .all(|row| row.record.id.epoch() == Epoch(AFTER) && row.record.revision == 5)
     );
 }
 

@@ -121,7 +121,7 @@ impl Rig {
 
     pub(super) fn restart_with(self, config: Config) -> Rig {
         let mut durable = self.durable;
-        durable.epoch += 1;
+        durable.epoch = durable.epoch.next();
         self.batches.iter().for_each(|batch| durable.apply(batch));
         if let Some(snapshot) = self.snapshots.last() {
             durable.last_snapshot = (snapshot.epoch, snapshot.cycle, [0; 32]);

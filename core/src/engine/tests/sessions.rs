@@ -6,7 +6,7 @@ use crate::{
     autonomy::Outcome,
     engine::{FromAgent, Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
-    id::{DirectiveId, ProcessId},
+    id::{DirectiveId, Epoch, ProcessId},
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},
     time::WallTime,
@@ -18,7 +18,7 @@ fn a_node_is_online_from_its_welcome_on() {
     let welcome = rig.join(1, 1);
     assert_eq!(
         (welcome.epoch, welcome.session, welcome.heartbeat_interval),
-        (1, 1 << 32 | 1, SECOND * 2)
+        (Epoch(1), 1 << 32 | 1, SECOND * 2)
     );
     assert_eq!(rig.transitions(1), [Liveness::Online]);
     rig.beat_for(&[1], SECOND * 30);
@@ -318,7 +318,7 @@ fn after_a_restart_nodes_are_unseen_until_the_grace_is_over() {
     see(&mut rig, 1, 2, Sight::Silent);
     rig.beat_for(&[1], SECOND * 20);
     assert_eq!(liveness(&rig), [Liveness::Online, Liveness::Offline, Liveness::Left]);
-    assert_eq!(rig.core.ctx.term.epoch, 2);
+    assert_eq!(rig.core.ctx.term.epoch, Epoch(2));
 }
 
 #[test]

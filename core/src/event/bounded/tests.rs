@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     autonomy::{Kind, Mode, Outcome},
     behaviour::{DirectiveRecord, State},
-    id::{DecisionId, DirectiveId, EventNo, Uuid},
+    id::{Cycle, DecisionId, DirectiveId, Epoch, EventNo, Uuid},
     mesh::{Finding, FindingKind},
     time::WallTime,
 };
@@ -13,8 +13,8 @@ fn decision(action: &str, evidence: usize, alternatives: usize) -> Decision {
     Decision {
         id: DecisionId(1),
         time: WallTime(1),
-        epoch: 1,
-        cycle: 1,
+        epoch: Epoch(1),
+        cycle: Cycle(1),
         node: None,
         kind: Kind::Placement,
         rule: "declared-runs".to_owned(),
@@ -68,8 +68,8 @@ fn event(summary: &str, body: EventBody) -> Event {
     Event {
         sequence: EventNo(1),
         time: WallTime(1),
-        epoch: 1,
-        cycle: 1,
+        epoch: Epoch(1),
+        cycle: Cycle(1),
         node: None,
         node_name: String::new(),
         summary: summary.to_owned(),

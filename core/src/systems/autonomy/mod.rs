@@ -22,7 +22,7 @@ use looking_back::Aim;
 use crate::{
     autonomy::{Decision, Ledger, Overview, Policy},
     ctx::Ctx,
-    id::DecisionId,
+    id::{DecisionId, Epoch},
     node::NodeIndex,
     time::Time,
     workload::AssignmentId,
@@ -62,7 +62,7 @@ pub(crate) struct Autonomy {
 
 impl Autonomy {
     /// Creates the system for `epoch`, in a cluster that has taken `total` decisions so far.
-    pub(crate) fn new(epoch: u64, total: u64, policy: Policy) -> Autonomy {
+    pub(crate) fn new(epoch: Epoch, total: u64, policy: Policy) -> Autonomy {
         Autonomy {
             ledger: Ledger::new(epoch, total),
             policy,
@@ -83,7 +83,7 @@ impl Autonomy {
     }
 
     /// Copies the state for planning; decisions on the copy are discarded.
-    pub(crate) fn to_plan_with(&self, epoch: u64) -> Autonomy {
+    pub(crate) fn to_plan_with(&self, epoch: Epoch) -> Autonomy {
         Autonomy {
             ledger: Ledger::new(epoch, 0),
             policy: self.policy,

@@ -138,12 +138,12 @@ const RULES: [Rule; 7] = [
             // A seal arrives with one heartbeat and is acknowledged with the next: the rule holds only for agents that
             // were online for that long. The first condition is a cheap check: fewer cycles have passed than an agent
             // may lag behind.
-            if looked.session.acknowledged.1.saturating_add(UNACKNOWLEDGED) >= seen.ctx.clock.cycle {
+            if looked.session.acknowledged.1.after(UNACKNOWLEDGED) >= seen.ctx.clock.cycle {
                 return false;
             }
             let patience = seen.ctx.config.cycle * UNACKNOWLEDGED as u32 + seen.ctx.silence_limit(looked.index) * 2;
             let cycles = patience.as_nanos().div_ceil(seen.ctx.config.cycle.as_nanos().max(1)) as u64;
-            looked.session.acknowledged.1.saturating_add(cycles) < seen.ctx.clock.cycle
+            looked.session.acknowledged.1.after(cycles) < seen.ctx.clock.cycle
                 && seen.ctx.clock.now.since(looked.node.since()) > patience
         },
         detail: |_, looked| {

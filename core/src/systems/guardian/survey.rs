@@ -309,7 +309,7 @@ impl Guardian {
             ids
         };
         Finding {
-            id: ctx.term.epoch << 32 | followed.told.unwrap_or_default(),
+            id: ctx.term.epoch.number(followed.told.unwrap_or_default()),
             kind: followed.seen.kind,
             since: followed.since,
             near: ids(&followed.seen.near),

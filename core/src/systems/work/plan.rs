@@ -44,6 +44,6 @@ impl Work {
 
     /// The id of the next instance to be placed; all existing ids are lower.
     pub(crate) fn next_assignment(&self, ctx: &Ctx) -> AssignmentId {
-        AssignmentId(ctx.term.epoch << 32 | (self.placed + 1))
+        AssignmentId(ctx.term.epoch.number(self.placed + 1))
     }
 }
