@@ -282,7 +282,7 @@ impl Driver {
                     tracing::warn!(%known, %cluster, "the coordinator belongs to another cluster than the one that this agent joined first: is `coordinators` correct?");
                 }
                 self.metrics.sessions.inc();
-                tracing::info!(%cluster, epoch = epoch.0, session, address, "joined");
+                tracing::info!(%cluster, epoch = epoch.0, session = session.0, address, "joined");
             }
             Notice::Refused(refused) => {
                 self.instances.are_refused();

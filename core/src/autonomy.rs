@@ -4,7 +4,6 @@ mod evidence;
 mod prose;
 mod stored;
 
-use crate::id::{Cycle, DecisionId, Epoch};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -14,7 +13,13 @@ pub use evidence::{Ending, Evidence, Fact, Loss, Source, Why};
 use serde::{Deserialize, Serialize};
 
 pub use crate::id::Because;
-use crate::{id::NodeId, node::NodeIndex, telemetry::Channel, time::WallTime, workload::AssignmentId};
+use crate::{
+    id::{Cycle, DecisionId, Epoch, NodeId},
+    node::NodeIndex,
+    telemetry::Channel,
+    time::WallTime,
+    workload::AssignmentId,
+};
 
 /// Number of recent decisions in a snapshot.
 pub const RECENT: usize = 16;

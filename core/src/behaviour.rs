@@ -1,11 +1,15 @@
 //! The Behaviour Loop: the life cycle of directives.
 
-use crate::id::{DirectiveId, Epoch};
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{node::NodeIndex, text::Span, time::Time};
+use crate::{
+    id::{DirectiveId, Epoch, SessionNo},
+    node::NodeIndex,
+    text::Span,
+    time::Time,
+};
 
 /// Maximum number of pending directives in the cluster; at the limit a command is refused.
 pub const MAX_PENDING: usize = 10_000;
@@ -52,7 +56,7 @@ pub struct Directive {
     /// Epoch of the issuing coordinator.
     pub epoch: Epoch,
     /// Session that it is valid for.
-    pub session: u64,
+    pub session: SessionNo,
     /// Time after its receipt within which the agent must start it.
     pub expires_in: Duration,
     /// The order.
@@ -200,7 +204,7 @@ impl BehaviourLoop {
     }
 
     /// Prepares a delivery on session `session`; `None` if the directive is acknowledged, expired or unknown.
-    pub fn deliver(&mut self, id: DirectiveId, session: u64, now: Time) -> Option<Directive> {
+    pub fn deliver(&mut self, id: DirectiveId, session: SessionNo, now: Time) -> Option<Directive> {
         let pending = self.pending.get_mut(&id)?;
         if pending.state > State::Delivered || pending.expires <= now {
             return None;

@@ -37,6 +37,10 @@ numbers! {
     Epoch;
     /// The number of a cycle, which increases by one with each cycle in the cluster's lifetime. 0 is no cycle.
     Cycle;
+    /// The number of a session, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no session.
+    SessionNo;
+    /// The revision of a workload, which increases by one with each change of its declaration. 0 is no revision.
+    Revision;
     /// The id of a decision, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no decision.
     DecisionId;
     /// The id of a directive, unique in the cluster's lifetime: epoch × 2³² + a counter. 0 is no directive.
@@ -55,6 +59,14 @@ impl Epoch {
     /// The id with counter `count` in this epoch: epoch × 2³² + the counter.
     pub const fn number(self, count: u64) -> u64 {
         self.0 << 32 | count
+    }
+}
+
+impl Revision {
+    /// The revision after this one.
+    #[must_use]
+    pub const fn next(self) -> Revision {
+        Revision(self.0 + 1)
     }
 }
 

@@ -15,7 +15,7 @@ pub use life::LifeKey;
 
 pub use crate::id::NodeIndex;
 use crate::{
-    id::{Cycle, DecisionId, Epoch, NodeId, ProcessId},
+    id::{Cycle, DecisionId, Epoch, NodeId, ProcessId, SessionNo},
     integrity::{Digest, ZERO_DIGEST},
     mesh::Coordinate,
     telemetry::Channel,
@@ -331,7 +331,7 @@ pub struct NodeRecord {
     #[serde(default)]
     pub process: ProcessId,
     /// Number of its newest session.
-    pub session: u64,
+    pub session: SessionNo,
     /// Admission state.
     pub admission: Admission,
     /// Eligibility for new work.
@@ -396,7 +396,7 @@ impl NodeRecord {
             facts,
             incarnation: 0,
             process: ProcessId::default(),
-            session: 0,
+            session: SessionNo(0),
             admission: Admission::Admitted,
             eligibility: Eligibility::Eligible,
             operator_labels: Labels::new(),
@@ -436,7 +436,7 @@ pub struct Session {
     /// The transport.
     pub conn: ConnId,
     /// Session number, unique in the cluster's lifetime.
-    pub number: u64,
+    pub number: SessionNo,
     /// Number of sessions that the agent's process opened before.
     pub attempt: u64,
     /// Random number of the agent's process.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     behaviour::{self, Directive},
-    id::{ClusterId, Cycle, DirectiveId, Epoch, NodeId},
+    id::{ClusterId, Cycle, DirectiveId, Epoch, NodeId, SessionNo},
     integrity::Seal,
     mesh::{Coordinate, LinkReport, Observation},
     node::{Admission, Health, Hello},
@@ -161,7 +161,7 @@ pub struct Welcome {
     /// Epoch of the coordinator.
     pub epoch: Epoch,
     /// Number of the session.
-    pub session: u64,
+    pub session: SessionNo,
     /// Time between two cycles.
     pub cycle_interval: Duration,
     /// Time between two heartbeats.

@@ -8,7 +8,7 @@ use wyneos_core::{
         ChangeWorkload, Changed, Cordon, Decide, Drain, Issued, Label, NodeEligibility, NodeLabels, PolicySet,
         Rebalance, Refresh, SetHeartbeat, SetPolicy, Uncordon, WhatIf, WorkloadVerb,
     },
-    id::DecisionId,
+    id::{DecisionId, Revision},
     limits, workload,
 };
 
@@ -114,7 +114,7 @@ fn workload_name(name: String) -> Result<String, ConvertError> {
 fn on_workload(verb: WorkloadVerb, at: Option<u64>, plan: bool) -> ChangeWorkload {
     ChangeWorkload {
         plan,
-        at,
+        at: at.map(Revision),
         keep_replicas: false,
         force: false,
         verb,
@@ -133,7 +133,7 @@ fn apply(
     checked.map_err(|bad| ConvertError::new(bad.field, bad.reason).within("spec"))?;
     Ok(ChangeWorkload {
         plan,
-        at,
+        at: at.map(Revision),
         keep_replicas,
         force,
         verb: WorkloadVerb::Apply(Arc::new(spec)),

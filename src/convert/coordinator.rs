@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wyneos_core::{
     behaviour::{Directive, Order},
     coordinator::{Message, ProbePlan, RefusalReason, Refused, Welcome},
-    id::{BadUuid, DirectiveId, Epoch, NodeId},
+    id::{BadUuid, DirectiveId, Epoch, NodeId, SessionNo},
     workload::AssignmentId,
 };
 
@@ -73,7 +73,7 @@ impl From<Welcome> for v1::Welcome {
         v1::Welcome {
             cluster_id: welcome.cluster.to_string(),
             epoch: welcome.epoch.0,
-            session: welcome.session,
+            session: welcome.session.0,
             cycle_interval: Some(duration(welcome.cycle_interval)),
             heartbeat_interval: Some(duration(welcome.heartbeat_interval)),
             probe_plan: Some(welcome.probe_plan.into()),
@@ -112,7 +112,7 @@ impl From<Directive> for v1::Directive {
         v1::Directive {
             id: directive.id.0,
             epoch: directive.epoch.0,
-            session: directive.session,
+            session: directive.session.0,
             expires_in: Some(duration(directive.expires_in)),
             order: Some(order),
         }
@@ -185,7 +185,7 @@ impl TryFrom<v1::Welcome> for Welcome {
         Ok(Welcome {
             cluster: check::uuid("cluster_id", &welcome.cluster_id)?,
             epoch: Epoch(welcome.epoch),
-            session: welcome.session,
+            session: SessionNo(welcome.session),
             cycle_interval: span("cycle_interval", welcome.cycle_interval)?,
             heartbeat_interval: span("heartbeat_interval", welcome.heartbeat_interval)?,
             probe_plan: plan
@@ -249,7 +249,7 @@ impl TryFrom<v1::Directive> for Directive {
         Ok(Directive {
             id: DirectiveId(directive.id),
             epoch: Epoch(directive.epoch),
-            session: directive.session,
+            session: SessionNo(directive.session),
             expires_in: span("expires_in", directive.expires_in)?,
             order,
         })

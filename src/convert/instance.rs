@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use wyneos_core::{
     coordinator::{Changed, FromAgent, PlannedStart, PlannedStop, Work},
-    id::NodeId,
+    id::{NodeId, Revision},
     placement::Waiting,
     text::{SENTENCE, is_hidden, shortened},
     workload::{
@@ -200,7 +200,7 @@ fn assigned_out(assigned: Assigned) -> v1::AssignedInstance {
     v1::AssignedInstance {
         id: assigned.id.0,
         slot: assigned.slot,
-        revision: assigned.revision,
+        revision: assigned.revision.0,
         spec: Some(spec_out(&assigned.spec, Values::Shown)),
     }
 }
@@ -211,7 +211,7 @@ fn assigned_in(field: &str, assigned: v1::AssignedInstance) -> Result<Assigned, 
     Ok(Assigned {
         id: AssignmentId(assigned.id),
         slot: assigned.slot,
-        revision: assigned.revision,
+        revision: Revision(assigned.revision),
         spec: Arc::new(spec_known(spec).map_err(|error| error.within(&field))?),
     })
 }
@@ -322,7 +322,7 @@ impl From<&AssignmentRow> for v1::Assignment {
             id: record.id.to_string(),
             workload: record.workload.to_string(),
             slot: record.slot,
-            revision: record.revision,
+            revision: record.revision.0,
             node_id: record.node.to_string(),
             goal: v1::Goal::from(record.goal).into(),
             status: Some(shown_out(row)),
@@ -369,8 +369,8 @@ impl From<&WorkloadRow> for v1::Workload {
         };
         v1::Workload {
             name: row.name().to_owned(),
-            revision: record.revision,
-            stable_revision: record.stable,
+            revision: record.revision.0,
+            stable_revision: record.stable.0,
             time: Some(timestamp(record.time)),
             declared_by: record.by.clone(),
             deleted: record.deleted,
@@ -385,7 +385,7 @@ impl From<&WorkloadRow> for v1::Workload {
             failing: row.failing,
             failing_restarts: row.restarts,
             oom_kills: row.oom_kills,
-            failed_revision: record.failed.as_ref().map_or(0, |(revision, _)| *revision),
+            failed_revision: record.failed.as_ref().map_or(0, |(revision, _)| revision.0),
             failed_because: record.failed.as_ref().map_or_else(String::new, |(_, why)| why.clone()),
             failure: row.failure.clone(),
             lost: row.lost,
@@ -498,7 +498,7 @@ fn change_within(change: Changed, room: &mut usize) -> v1::WorkloadChange {
     let (rejections, more_rejections) = listed(change.rejections.into_iter().map(rejection_out), room);
     v1::WorkloadChange {
         name: change.name,
-        revision: change.revision,
+        revision: change.revision.0,
         applied: change.applied,
         changed: change.changed,
         // Values are hidden: the deploying caller knows them, and output is often stored.

@@ -211,7 +211,7 @@ impl From<&NodeRow> for v1::NodeRow {
             liveness_since: Some(timestamp(state.liveness_since)),
             last_seen: state.last_seen.map(timestamp),
             incarnation: record.incarnation,
-            session: record.session,
+            session: record.session.0,
             load_percent: state.load_percent,
             agent_version: facts.agent_version.clone(),
             probe_address: facts.probe_address.clone(),

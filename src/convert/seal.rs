@@ -1,8 +1,10 @@
 //! Seals.
 
 use bytes::Bytes;
-use wyneos_core::id::Cycle;
-use wyneos_core::{id::Epoch, integrity::Seal};
+use wyneos_core::{
+    id::{Cycle, Epoch},
+    integrity::Seal,
+};
 
 use super::ConvertError;
 use crate::v1;

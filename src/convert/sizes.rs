@@ -7,6 +7,7 @@ use prost::Message as _;
 use wyneos_core::{
     agent::FromAgent,
     coordinator::{Message, Work},
+    id::Revision,
     limits::{AGENT_MESSAGE, DECLARATION, NODE_MESSAGE, REQUEST},
     time::WallTime,
     workload::{
@@ -165,7 +166,7 @@ fn assigned(spec: Spec) -> Assigned {
     Assigned {
         id: AssignmentId(u64::MAX),
         slot: u32::MAX,
-        revision: u64::MAX,
+        revision: Revision(u64::MAX),
         spec: Arc::new(spec),
     }
 }

@@ -138,7 +138,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use tokio::net::TcpListener;
-    use wyneos_core::workload::{Assigned, AssignmentId, Check, Spec};
+    use wyneos_core::{
+        id::Revision,
+        workload::{Assigned, AssignmentId, Check, Spec},
+    };
 
     use super::*;
 
@@ -158,7 +161,7 @@ mod tests {
             assigned: Assigned {
                 id: AssignmentId(1),
                 slot: 0,
-                revision: 1,
+                revision: Revision(1),
                 spec: Arc::new(spec),
             },
             ports: vec![port],

@@ -1,7 +1,6 @@
 //! CoherenceService: published and historical snapshots.
 
 use std::sync::Arc;
-use wyneos_core::id::{Cycle, Epoch};
 
 use futures_util::stream;
 use tokio::sync::watch;
@@ -13,6 +12,7 @@ use wyneos::{
     served::coherence_service_server::CoherenceService,
     v1,
 };
+use wyneos_core::id::{Cycle, Epoch};
 
 use super::{Services, caller_of, label_selector, page_size, page_token, stopped, stops};
 use crate::{

@@ -1,7 +1,6 @@
 //! Limits on the history that one answer examines.
 
 use crate::{reads::Still, store::KeptEvent};
-use wyneos_core::id::{Cycle, Epoch};
 
 /// Maximum bytes of events' records that are examined for one answer. They are not held: the limit is the time of one
 /// processor, some tens of milliseconds.
@@ -41,7 +40,7 @@ mod tests {
 
     use wyneos_core::{
         event::{Event, EventBody},
-        id::{EventNo, Uuid},
+        id::{Cycle, Epoch, EventNo, Uuid},
         store::Batch,
         time::WallTime,
     };

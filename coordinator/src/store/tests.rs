@@ -9,7 +9,7 @@ use wyneos_core::{
     access::{Access, Credential, OperatorRecord, Role, ShutOut},
     autonomy::{Mode, Policy},
     event::{Event, EventBody},
-    id::{Cycle, DecisionId, Epoch, EventNo, NodeId, Uuid},
+    id::{Cycle, DecisionId, Epoch, EventNo, NodeId, Revision, SessionNo, Uuid},
     integrity::{DigestSigner, Sealer},
     node::{Eligibility, Facts, Labels, NodeRecord},
     placement::Score,
@@ -46,7 +46,7 @@ fn node(number: u8) -> Arc<NodeRecord> {
     };
     Arc::new(NodeRecord {
         incarnation: 3,
-        session: 4,
+        session: SessionNo(4),
         eligibility: Eligibility::Cordoned,
         heartbeat: Some(Duration::from_millis(250)),
         ..NodeRecord::new(Arc::new(facts))
@@ -107,14 +107,14 @@ fn restored() -> Restored {
 fn workload(number: u8) -> (Arc<str>, Option<Arc<Workload>>) {
     let name = format!("web-{number}");
     let record = Workload {
-        revisions: [(4, Arc::new(Spec::new(&name, "/bin/true")))].into(),
-        revision: 4,
-        stable: 3,
+        revisions: [(Revision(4), Arc::new(Spec::new(&name, "/bin/true")))].into(),
+        revision: Revision(4),
+        stable: Revision(3),
         time: WallTime(7),
         by: "ada".to_owned(),
         deleted: false,
         restarted: None,
-        promoted: 0,
+        promoted: Revision(0),
         rolled_back: String::new(),
         run: 1,
         failed: None,
@@ -130,7 +130,7 @@ fn assignment(number: u8) -> (AssignmentId, Option<Arc<Assignment>>) {
         id,
         workload: format!("web-{number}").as_str().into(),
         slot: 0,
-        revision: 4,
+        revision: Revision(4),
         node: Uuid([number; 16]),
         goal: Goal::Stop,
         placed: WallTime(7),

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::ctx::Ctx;
 use crate::{
     behaviour::{Directive, HEARTBEAT_MAX, HEARTBEAT_MIN, Order, State, out_of_range},
-    id::{DirectiveId, Epoch},
+    id::{DirectiveId, Epoch, SessionNo},
     protocol::FromAgent,
 };
 
@@ -37,7 +37,13 @@ impl Directives {
     }
 
     /// Handles a directive received in session `session`; `epoch` is the newest known epoch.
-    pub(super) fn take(&mut self, ctx: &mut Ctx, directive: &Directive, epoch: Epoch, session: u64) -> Option<Asked> {
+    pub(super) fn take(
+        &mut self,
+        ctx: &mut Ctx,
+        directive: &Directive,
+        epoch: Epoch,
+        session: SessionNo,
+    ) -> Option<Asked> {
         let id = directive.id;
         let before = self
             .remembered

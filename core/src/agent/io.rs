@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    id::{ClusterId, Epoch, NodeId},
+    id::{ClusterId, Epoch, NodeId, SessionNo},
     mesh::{Coordinate, LinkFailure},
     node::ConnId,
     protocol::{FromAgent, Message, ProbePlan, Refused},
@@ -250,7 +250,7 @@ pub enum Notice {
         /// The coordinator's epoch.
         epoch: Epoch,
         /// Number of the session.
-        session: u64,
+        session: SessionNo,
         /// Address of the coordinator.
         address: String,
     },

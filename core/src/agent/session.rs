@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backoff::doubled,
-    id::Epoch,
+    id::{Epoch, SessionNo},
     node::{ConnId, Hello},
     protocol::{FromAgent, RefusalReason, Refused, Welcome},
     telemetry::Channel,
@@ -63,7 +63,7 @@ enum Phase {
 struct Live {
     conn: ConnId,
     since: Time,
-    session: u64,
+    session: SessionNo,
     quiet: Duration,
 }
 
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Number of the live session.
-    pub(super) fn number(&self) -> Option<u64> {
+    pub(super) fn number(&self) -> Option<SessionNo> {
         match &self.phase {
             Phase::Live(live) => Some(live.session),
             _ => None,

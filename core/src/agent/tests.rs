@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     behaviour::{Directive, Order, State},
-    id::{Cycle, DirectiveId, Epoch, ProcessId, Uuid},
+    id::{Cycle, DirectiveId, Epoch, ProcessId, Revision, SessionNo, Uuid},
     integrity::Sealer,
     mesh::{LinkFailure, LinkState, Sight},
     node::{Admission, Attributes, Capacity, ConnId, Facts},
@@ -118,7 +118,7 @@ impl Rig {
         let welcome = Welcome {
             cluster,
             epoch: Epoch(3),
-            session: 77,
+            session: SessionNo(77),
             cycle_interval: SECOND * 6,
             heartbeat_interval: SECOND * 2,
             probe_plan,
@@ -198,7 +198,7 @@ impl Rig {
         let directive = Directive {
             id: DirectiveId(id),
             epoch: Epoch(epoch),
-            session,
+            session: SessionNo(session),
             expires_in: SECOND,
             order,
         };
@@ -640,7 +640,7 @@ fn it_says_what_its_instances_are_for_when_it_is_asked() {
     let assigned = Assigned {
         id: AssignmentId(4),
         slot: 2,
-        revision: 7,
+        revision: Revision(7),
         spec: Arc::new(Spec::new("web", "/bin/true")),
     };
     let assign = Work {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{Because, DecisionId, NodeId},
+    id::{Because, DecisionId, NodeId, Revision, SessionNo},
     mesh::Sight,
     node::{Cause, Liveness, Named},
     text::{SENTENCE, is_hidden, shortened},
@@ -123,7 +123,7 @@ pub enum Fact {
     /// The node opened a session.
     Opened {
         /// Session number.
-        session: u64,
+        session: SessionNo,
         /// The incarnation of the agent that opened it.
         incarnation: u64,
     },
@@ -232,7 +232,7 @@ pub enum Fact {
         /// The node of the instance.
         on: Named,
         /// The revision it was started with.
-        revision: u64,
+        revision: Revision,
     },
     /// A lost instance is not replaced automatically.
     HeldBack {
@@ -301,9 +301,9 @@ pub enum Why {
     /// A newer revision replaces the one it runs.
     Revised {
         /// The newer revision.
-        to: u64,
+        to: Revision,
         /// The revision it runs.
-        from: u64,
+        from: Revision,
     },
     /// The node of the instance no longer meets the constraints.
     Unfit,

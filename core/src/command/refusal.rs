@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{access::Denial, registry::NoSuchNode, text::Quoted};
+use crate::{access::Denial, id::Revision, registry::NoSuchNode, text::Quoted};
 
 /// Reason why a command is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,9 +51,9 @@ pub enum Refusal {
         /// The workload.
         name: String,
         /// Current revision.
-        now: u64,
+        now: Revision,
         /// Expected revision.
-        at: u64,
+        at: Revision,
     },
     /// The workload is being deleted; its name is free once its instances are gone.
     #[error("workload {} is being deleted: wait until its instances are gone", Quoted(.0))]
@@ -94,8 +94,8 @@ impl Limit {
 }
 
 /// Describes a conflict between a workload's current and expected revisions; 0 is a workload that does not exist.
-fn revised(now: u64, at: u64) -> String {
-    match (now, at) {
+fn revised(now: Revision, at: Revision) -> String {
+    match (now.0, at.0) {
         (_, 0) => format!(
             "exists already, at revision {now}, and revision 0 is for a new one: choose another name, or change this one with revision {now}"
         ),

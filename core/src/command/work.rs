@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    id::{EventNo, NodeId},
+    id::{EventNo, NodeId, Revision},
     placement::{Score, Waiting},
     time::WallTime,
     workload::{AssignmentId, Spec},
@@ -15,7 +15,7 @@ pub struct ChangeWorkload {
     /// Whether to only report the changes.
     pub plan: bool,
     /// Expected revision; the change is refused at another one. 0 for a workload that must not exist.
-    pub at: Option<u64>,
+    pub at: Option<Revision>,
     /// For a declaration: whether to keep the current number of replicas, if the workload exists.
     pub keep_replicas: bool,
     /// For a declaration: whether to apply it even if instances stop without a replacement.
@@ -83,7 +83,7 @@ pub struct Changed {
     /// Name of the workload.
     pub name: String,
     /// Current revision, or for a plan the one before the change; 0 for none.
-    pub revision: u64,
+    pub revision: Revision,
     /// Whether the change was applied; false for a plan.
     pub applied: bool,
     /// Whether anything differs from the previous state.

@@ -11,7 +11,7 @@ use crate::{
     access::BARRED,
     command::{Command, Forget},
     event::EventBody,
-    id::EventNo,
+    id::{EventNo, SessionNo},
     node::{Admission, Liveness, Node, NodeIndex},
     text::Span,
     time::WallTime,
@@ -110,7 +110,7 @@ impl Coordinator {
             return not_yet("NODE_PRESENT", detail);
         }
         let over = self.ctx.lease_ends(index);
-        if node.record.session != 0 && over > self.ctx.clock.now {
+        if node.record.session != SessionNo(0) && over > self.ctx.clock.now {
             let left = over.since(self.ctx.clock.now).as_secs() + 1;
             let until = self.lease_over(index);
             let detail = format!(

@@ -11,7 +11,7 @@ use crate::{
         repeats::{Repeating, Told},
     },
     event::EventBody,
-    id::{Cycle, Epoch, ProcessId},
+    id::{Cycle, Epoch, ProcessId, SessionNo},
     integrity::ZERO_DIGEST,
     node::{Admission, Cause, Claim, ConnId, Hello, Liveness, Node, NodeIndex, NodeRecord, Origin, Session},
     systems::{admission, guardian::vitals},
@@ -64,7 +64,7 @@ impl Coordinator {
                 .refuse(old.conn, refused(RefusalReason::Replaced, detail, None));
         }
         self.sessions += 1;
-        let number = self.ctx.term.epoch.number(self.sessions);
+        let number = SessionNo(self.ctx.term.epoch.number(self.sessions));
         self.ctx.registry.attach(conn, index);
         let interval = self.ctx.heartbeat_interval(index);
         let lease = self.ctx.lease(index);

@@ -6,6 +6,7 @@ use super::{ChangeWorkload, Changed, Coordinator, Refusal, WorkloadVerb};
 use crate::{
     command::{Command, Drain},
     event::EventBody,
+    id::Revision,
     node::{Eligibility, NodeIndex},
     placement::Plan,
     systems::work::{adoption::Adoption, declare::keeping},
@@ -22,7 +23,7 @@ impl Coordinator {
             .table()
             .declared(&name)
             .map(|declared| Arc::clone(&declared.record));
-        let now = before.as_ref().map_or(0, |record| record.revision);
+        let now = before.as_ref().map_or(Revision(0), |record| record.revision);
         if let Some(at) = command.at.filter(|at| *at != now) {
             return Err(Refusal::Revision { name, now, at });
         }

@@ -17,7 +17,7 @@ use super::{Claim, Fleet, Score, Standing, Waiting};
 use crate::{
     autonomy::{Loss, Why},
     backoff::doubled,
-    id::DecisionId,
+    id::{DecisionId, Revision},
     node::{Cause, NodeIndex},
     time::Time,
     workload::{AssignmentId, Declared, Goal, Held, Phase, Spec, Table},
@@ -100,7 +100,7 @@ pub struct Start {
     /// Number of consecutive failures of the slot.
     pub attempt: u32,
     /// The revision to run.
-    pub revision: u64,
+    pub revision: Revision,
 }
 
 /// Planned actions for one workload.
@@ -261,7 +261,7 @@ struct Planner<'a> {
     /// Instances to be replaced because their nodes were given up, by slot, with reasons.
     lost: BTreeMap<u32, Vec<(&'a Held, Why)>>,
     /// By revision: set once an instance of it found no node beside the running ones.
-    full: BTreeMap<u64, Full>,
+    full: BTreeMap<Revision, Full>,
     /// Instances that were told to stop and have not ended, by slot.
     stopped: BTreeMap<u32, &'a Held>,
     plan: Plan,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    id::{DecisionId, Uuid},
+    id::{DecisionId, Revision, Uuid},
     node::{Admission, Eligibility, Labels, Liveness, NOT_CONTAINED, NodeRecord, PID_NAMESPACE},
     workload::{Constraint, Kind, Operator},
 };
@@ -237,14 +237,14 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
     };
     let record = |spec: &Spec| {
         Arc::new(Workload {
-            revisions: [(1, Arc::new(spec.clone()))].into(),
-            revision: 1,
-            stable: 1,
+            revisions: [(Revision(1), Arc::new(spec.clone()))].into(),
+            revision: Revision(1),
+            stable: Revision(1),
             time: WallTime(0),
             by: String::new(),
             deleted: false,
             restarted: None,
-            promoted: 0,
+            promoted: Revision(0),
             rolled_back: String::new(),
             run: 1,
             failed: None,
@@ -265,7 +265,7 @@ fn what_is_to_be_near_goes_where_the_way_is_short() {
         id: AssignmentId(1),
         workload: "db".into(),
         slot: 0,
-        revision: 1,
+        revision: Revision(1),
         node: fleet.nodes[1].id(),
         goal: Goal::Run,
         placed: WallTime(0),

@@ -1,4 +1,3 @@
-use crate::id::Cycle;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -6,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::*;
-use crate::{telemetry::Matrix, time::WallTime};
+use crate::{id::Cycle, telemetry::Matrix, time::WallTime};
 
 /// A single series.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::*;
-use crate::workload::{AssignmentId, Kind, Probe, Spec};
+use crate::{
+    id::Revision,
+    workload::{AssignmentId, Kind, Probe, Spec},
+};
 
 fn at(millis: u64) -> Time {
     Time(millis * 1_000_000)
@@ -13,7 +16,7 @@ fn supervisor(change: impl FnOnce(&mut Spec)) -> Supervisor {
     let assigned = Assigned {
         id: AssignmentId(1),
         slot: 0,
-        revision: 1,
+        revision: Revision(1),
         spec: Arc::new(spec),
     };
     Supervisor::new(at(0), WallTime(0), &assigned, Vec::new())

@@ -1,10 +1,12 @@
 //! The matrix of nodes × channels, and its history.
 
-use crate::id::Cycle;
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Channel, Reading};
-use crate::{id::NodeIndex, time::WallTime};
+use crate::{
+    id::{Cycle, NodeIndex},
+    time::WallTime,
+};
 
 /// All nodes' channels at one cycle.
 #[derive(Debug, PartialEq)]

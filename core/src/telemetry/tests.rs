@@ -1,8 +1,7 @@
-use crate::id::Cycle;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{node::NodeIndex, time::WallTime};
+use crate::{id::Cycle, node::NodeIndex, time::WallTime};
 
 fn channels() -> Vec<Option<Channel>> {
     Channel::ALL.into_iter().map(Some).collect()

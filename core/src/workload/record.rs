@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Score;
 use super::{Exit, Held, Spec};
 use crate::{
-    id::{Because, DecisionId, Epoch, NodeId},
+    id::{Because, DecisionId, Epoch, NodeId, Revision},
     time::WallTime,
 };
 
@@ -46,11 +46,11 @@ impl FromStr for AssignmentId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Specifications by revision: those that instances run, and the stable one.
-    pub revisions: BTreeMap<u64, Arc<Spec>>,
+    pub revisions: BTreeMap<Revision, Arc<Spec>>,
     /// The current revision.
-    pub revision: u64,
+    pub revision: Revision,
     /// The revision to roll back to when an update fails: the last one with which all instances were healthy.
-    pub stable: u64,
+    pub stable: Revision,
     /// Time of the last change.
     pub time: WallTime,
     /// Author of the last change.
@@ -62,7 +62,7 @@ pub struct Workload {
     pub restarted: Option<(WallTime, AssignmentId)>,
     /// The revision whose canaries an operator approved.
     #[serde(default)]
-    pub promoted: u64,
+    pub promoted: Revision,
     /// Reason for the last rollback, human-readable; empty if there was none.
     #[serde(default)]
     pub rolled_back: String,
@@ -71,7 +71,7 @@ pub struct Workload {
     pub run: u64,
     /// The newest revision that failed as an update, and the reason.
     #[serde(default)]
-    pub failed: Option<(u64, String)>,
+    pub failed: Option<(Revision, String)>,
     /// Id below which completed parts of a batch are to run again.
     #[serde(default)]
     pub run_from: Option<AssignmentId>,
@@ -94,7 +94,7 @@ impl Workload {
 
     /// Whether instances of `revision` run another specification than the current one, in a way that requires a new
     /// start.
-    pub fn is_outdated(&self, revision: u64) -> bool {
+    pub fn is_outdated(&self, revision: Revision) -> bool {
         if revision == self.revision {
             return false;
         }
@@ -180,7 +180,7 @@ pub struct Assignment {
     /// The slot within the workload, from 0.
     pub slot: u32,
     /// The revision that it runs.
-    pub revision: u64,
+    pub revision: Revision,
     /// The instance's node.
     pub node: NodeId,
     /// The desired state.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{AssignmentId, Spec};
-use crate::time::WallTime;
+use crate::{id::Revision, time::WallTime};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ pub struct Assigned {
     /// The slot within the workload.
     pub slot: u32,
     /// The revision.
-    pub revision: u64,
+    pub revision: Revision,
     /// The specification.
     pub spec: Arc<Spec>,
 }

@@ -11,6 +11,7 @@ use super::{
     view::{AssignmentRow, Doubt, View, WorkloadRow},
 };
 use crate::{
+    id::Revision,
     node::{Liveness, NodeIndex},
     time::Time,
 };
@@ -44,7 +45,7 @@ pub struct Declared {
     /// Slots without an instance, and the reasons.
     pub waiting: Vec<Waiting>,
     /// A revision that no node takes an instance of, since when, and why.
-    pub unplaced: Option<(u64, Time, String)>,
+    pub unplaced: Option<(Revision, Time, String)>,
     /// For a daemon: nodes that should have an instance and have none, because the previous one is ending or failed.
     pub absent: u32,
     /// Room being made for the workload.
@@ -398,7 +399,7 @@ impl Table {
     }
 
     /// Assigns an orphan to the workload of its name, with this slot and revision.
-    pub fn adopt(&mut self, id: AssignmentId, slot: u32, revision: u64) {
+    pub fn adopt(&mut self, id: AssignmentId, slot: u32, revision: Revision) {
         let Some(held) = self.held_mut(id) else { return };
         let record = Arc::make_mut(&mut held.record);
         (record.orphan, record.slot, record.revision) = (None, slot, revision);
@@ -560,7 +561,7 @@ pub(crate) fn without(taken: &mut Vec<FixedPort>, ports: &[FixedPort]) {
 
 /// Whether an instance that is meant to run keeps failing. Between two restarts it may briefly look healthy: for a
 /// revision that was never stable, several restarts count as failing.
-fn is_failing(held: &Held, stable: u64) -> bool {
+fn is_failing(held: &Held, stable: Revision) -> bool {
     let status = &held.status;
     if held.record.goal != Goal::Run || status.restarts == 0 {
         return false;
@@ -601,7 +602,7 @@ fn shown(held: &Held, spec: Option<&Arc<Spec>>, doubts: &Doubts) -> AssignmentRo
 
 /// Whether this is the first process of an instance whose revision was never stable; it is allowed time to become
 /// healthy.
-fn is_begun(held: &Held, stable: u64) -> bool {
+fn is_begun(held: &Held, stable: Revision) -> bool {
     let status = &held.status;
     held.is_wanted() && held.record.revision != stable && status.restarts == 0 && status.exit.is_none()
 }

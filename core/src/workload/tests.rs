@@ -98,7 +98,7 @@ mod rows {
 
     use super::super::*;
     use crate::{
-        id::{DecisionId, Uuid},
+        id::{DecisionId, Revision, Uuid},
         placement::Score,
         time::WallTime,
     };
@@ -108,7 +108,7 @@ mod rows {
             id: AssignmentId(id),
             workload: "web".into(),
             slot: 0,
-            revision: 1,
+            revision: Revision(1),
             node: Uuid([0; 16]),
             goal: Goal::Run,
             placed: WallTime(0),

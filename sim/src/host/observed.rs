@@ -59,7 +59,7 @@ fn check_placement(scene: &mut Scene<'_>, decision: &Decision, batch: &Batch, no
         .filter_map(|(_, record)| {
             record
                 .replaces
-                .filter(|before| was_lost(scene, *before, record.revision))
+                .filter(|before| was_lost(scene, *before, record.revision.0))
         })
         .collect();
     if decision.lost.len() < autonomy::MOVED
@@ -140,7 +140,7 @@ pub(super) fn observe_moves(scene: &mut Scene<'_>, batch: &Batch) {
         let wanted = record.goal == Goal::Run && record.end.is_none();
         let now = Placed {
             node: node_of(record.node),
-            revision: record.revision,
+            revision: record.revision.0,
             wanted,
         };
         scene.witness.placed.insert(*id, now);

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use wyneos_core::id::EventNo;
+use wyneos_core::id::{EventNo, Revision};
 use wyneos_core::{id::Uuid, placement::Score, workload::Spec};
 
 use super::*;
@@ -68,7 +68,7 @@ fn changed(shape: &Shape) -> Changed {
     };
     Changed {
         name: "web".to_owned(),
-        revision: 1,
+        revision: Revision(1),
         applied: false,
         changed: true,
         spec: Some(Arc::new(Spec::new("web", "/bin/true"))),

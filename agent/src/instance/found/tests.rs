@@ -2,7 +2,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use wyneos_core::workload::{Assigned, Exit, Spec};
+use wyneos_core::{
+    id::Revision,
+    workload::{Assigned, Exit, Spec},
+};
 
 use super::*;
 use crate::instance::{Unbegun, premises::Premises};
@@ -12,7 +15,7 @@ fn order(id: AssignmentId) -> Order {
         assigned: Assigned {
             id,
             slot: 0,
-            revision: 1,
+            revision: Revision(1),
             spec: Arc::new(Spec::new("job", "/bin/true")),
         },
         ports: Vec::new(),

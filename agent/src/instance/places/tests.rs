@@ -1,7 +1,10 @@
 use std::{os::unix::fs::symlink, sync::Arc};
 
 use tempfile::TempDir;
-use wyneos_core::workload::{Assigned, Spec};
+use wyneos_core::{
+    id::Revision,
+    workload::{Assigned, Spec},
+};
 
 use super::*;
 use crate::instance::{Home, Order, premises::Premises};
@@ -12,7 +15,7 @@ fn put(home: &Path, id: u64) -> Home {
         assigned: Assigned {
             id: AssignmentId(id),
             slot: 0,
-            revision: 1,
+            revision: Revision(1),
             spec: Arc::new(Spec::new("web", "/bin/true")),
         },
         ports: Vec::new(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wyneos_core::{
     autonomy::{Kind, Loss, Mode, Outcome, Source},
     event::Event,
-    id::{Cycle, DecisionId, Epoch, EventNo, Uuid},
+    id::{Cycle, DecisionId, Epoch, EventNo, Revision, Uuid},
     mesh::Sight,
     node::{Cause, Named},
     placement::Score,
@@ -25,7 +25,7 @@ fn instance(id: u64, text: usize) -> Arc<AssignmentRow> {
             "web".into()
         },
         slot: 0,
-        revision: 1,
+        revision: Revision(1),
         node: Uuid([0; 16]),
         goal: Goal::Run,
         placed: WallTime(0),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{super::*, CLUSTER, Rig, SECOND};
 use crate::{
-    id::Uuid,
+    id::{Revision, Uuid},
     node::ConnId,
     protocol::{Message, ProbePlan, Work},
     workload::{Assigned, AssignmentId, Kind, Phase, Spec, Status},
@@ -20,7 +20,7 @@ fn assigned(id: u64, kind: Kind, singleton: bool) -> Assigned {
     Assigned {
         id: AssignmentId(id),
         slot: 0,
-        revision: 1,
+        revision: Revision(1),
         spec: Arc::new(spec),
     }
 }

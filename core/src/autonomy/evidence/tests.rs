@@ -1,5 +1,5 @@
 use super::*;
-use crate::id::DecisionId;
+use crate::id::{DecisionId, Revision, SessionNo};
 use crate::{id::Uuid, workload::AssignmentId};
 
 fn on(name: &str) -> Named {
@@ -85,7 +85,7 @@ fn facts() -> Vec<(Fact, String)> {
         told(Fact::Heartbeat { sequence: 4 }, "heartbeat 4 arrived"),
         told(
             Fact::Opened {
-                session: 0x1_0000_0002,
+                session: SessionNo(0x1_0000_0002),
                 incarnation: 3,
             },
             "session 100000002 opened, incarnation 3",
@@ -181,7 +181,7 @@ fn facts() -> Vec<(Fact, String)> {
             Fact::Keep {
                 of: web(3),
                 on: on("node-1"),
-                revision: 2,
+                revision: Revision(2),
             },
             "keep web.3 on node-1: it runs by revision 2, which differs in nothing that it would have to start anew for",
         ),
@@ -262,7 +262,13 @@ fn a_cause_has_the_words_that_it_had_as_a_sentence() {
         ),
         (Why::Restarted, text("a restart was asked for")),
         (Why::NodeEmptied, text("its node is to be emptied")),
-        (Why::Revised { to: 3, from: 2 }, text("revision 3 takes the place of 2")),
+        (
+            Why::Revised {
+                to: Revision(3),
+                from: Revision(2),
+            },
+            text("revision 3 takes the place of 2"),
+        ),
         (Why::Unfit, text("its node no longer meets the constraints")),
         (
             Why::NotMeant,

@@ -6,7 +6,7 @@ use crate::{
     command,
     engine::{Answer, FromAgent, Input, Message, Refusal, RequestId},
     event::EventBody,
-    id::{DirectiveId, EventNo},
+    id::{DirectiveId, EventNo, SessionNo},
     node::{ConnId, Eligibility, Labels},
     registry::NoSuchNode,
 };
@@ -137,7 +137,7 @@ fn nodes_are_found_by_id_prefix_or_name() {
     );
 }
 
-fn directives(rig: &Rig, conn: u64) -> Vec<(DirectiveId, u64, Order)> {
+fn directives(rig: &Rig, conn: u64) -> Vec<(DirectiveId, SessionNo, Order)> {
     rig.sent
         .iter()
         .filter_map(|(to, message)| match message {
@@ -168,10 +168,10 @@ fn a_directive_is_repeated_until_it_is_acknowledged() {
     };
     assert_eq!(directives(&rig, 1).len(), 1);
     rig.beat_for(&[1], Duration::from_millis(2_500));
-    assert_eq!(directives(&rig, 1), [(id, 1 << 32 | 1, Order::Refresh); 2]);
+    assert_eq!(directives(&rig, 1), [(id, SessionNo(1 << 32 | 1), Order::Refresh); 2]);
     // A new session receives the directive, fenced with the new session number.
     rig.hello(2, super::rig::hello(1, 2, 0));
-    assert_eq!(directives(&rig, 2), [(id, 1 << 32 | 2, Order::Refresh)]);
+    assert_eq!(directives(&rig, 2), [(id, SessionNo(1 << 32 | 2), Order::Refresh)]);
     for state in [State::Acknowledged, State::Done, State::Done] {
         rig.input(Input::FromAgent(
             ConnId(2),

@@ -12,6 +12,7 @@ use crate::{
     autonomy::{Mode, PolicyChange},
     command,
     engine::{ChangeWorkload, FromAgent, Input, Refusal, WorkloadVerb},
+    id::Revision,
     node::{ConnId, Liveness},
     workload::{
         AssignmentId, AssignmentRow, Constraint, FixedPort, Goal, Interruption, Kind, Operator, Order, Phase, Protocol,
@@ -110,7 +111,7 @@ fn an_update_frees_a_fixed_port_first_and_nobody_elses() {
         assert_eq!(nodes.len(), there.len(), "two on a node: {there:?}");
         assert!(there.len() >= 2, "more than one at a time");
     }
-    let revisions: Vec<u64> = site.held_there("dns").iter().map(|row| row.record.revision).collect();
+    let revisions: Vec<u64> = site.held_there("dns").iter().map(|row| row.record.revision.0).collect();
     assert_eq!(revisions, [2, 2, 2]);
     // If another workload has the port, running instances stay.
     site.apply(with_port("api", 3, FixedPort { port: 80, ..DNS }));
@@ -185,7 +186,7 @@ fn what_would_stop_with_nothing_in_its_place_is_named_and_wants_force() {
         assert!(detail.contains(named), "{detail}");
     }
     assert_eq!(site.running("edge"), 3);
-    assert_eq!(site.rig.view.workload("edge").unwrap().record.revision, 1);
+    assert_eq!(site.rig.view.workload("edge").unwrap().record.revision, Revision(1));
     let forced = ChangeWorkload {
         plan: false,
         at: None,
@@ -267,12 +268,17 @@ fn an_update_is_not_to_blame_for_what_its_host_cut_off() {
     (spec.args, spec.update.min_healthy) = (vec!["2".to_owned()], SECOND * 20);
     site.apply(spec);
     site.pass(SECOND * 2);
-    let is_new = |row: &&Arc<AssignmentRow>| row.record.revision == 2;
+    let is_new = |row: &&Arc<AssignmentRow>| row.record.revision == Revision(2);
     let row = Arc::clone(site.held_there("web").iter().find(is_new).unwrap());
     site.is_cut_off(&row);
     site.pass(SECOND * 90);
     let record = Arc::clone(&site.rig.view.workload("web").unwrap().record);
-    assert_eq!((record.revision, record.stable), (2, 2), "{}", record.rolled_back);
+    assert_eq!(
+        (record.revision, record.stable),
+        (Revision(2), Revision(2)),
+        "{}",
+        record.rolled_back
+    );
 }
 
 #[test]
@@ -481,19 +487,23 @@ fn a_daemon_is_not_well_before_its_successors_run_and_a_bad_one_is_taken_back() 
         // An ending instance is still present for a while.
         site.rig.pass(SECOND / 2);
         let row = site.workload("edge");
-        assert_eq!((row.record.stable, row.desired), (1, u32::from(nodes)), "{nodes}");
+        assert_eq!(
+            (row.record.stable, row.desired),
+            (Revision(1), u32::from(nodes)),
+            "{nodes}"
+        );
         for _ in 0..60 {
             let new = site.held_there("edge").into_iter();
-            for row in new.filter(|row| row.record.revision == 2 && row.status.phase != Phase::Ended) {
+            for row in new.filter(|row| row.record.revision == Revision(2) && row.status.phase != Phase::Ended) {
                 site.tells(&row, failed());
             }
             site.pass(SECOND);
             let row = site.workload("edge");
-            assert!(row.record.stable != 2, "{nodes}: a crash loop is well");
+            assert!(row.record.stable != Revision(2), "{nodes}: a crash loop is well");
         }
         let record = Arc::clone(&site.workload("edge").record);
-        assert_eq!((record.revision, record.stable), (3, 3), "{nodes}");
-        assert_eq!(record.failed.as_ref().map(|(revision, _)| *revision), Some(2));
+        assert_eq!((record.revision, record.stable), (Revision(3), Revision(3)), "{nodes}");
+        assert_eq!(record.failed.as_ref().map(|(revision, _)| *revision), Some(Revision(2)));
         assert_eq!(site.running("edge"), usize::from(nodes));
     }
 }
@@ -510,14 +520,18 @@ fn a_daemons_update_is_judged_by_the_nodes_that_take_work() {
     spec.args = vec!["2".to_owned()];
     site.apply(spec);
     site.pass(SECOND * 120);
-    let mut revisions: Vec<u64> = site.held_there("edge").iter().map(|row| row.record.revision).collect();
+    let mut revisions: Vec<u64> = site
+        .held_there("edge")
+        .iter()
+        .map(|row| row.record.revision.0)
+        .collect();
     revisions.sort_unstable();
     assert_eq!(revisions, [1, 2]);
     let node = "node-1".to_owned();
     site.rig.command(command::Uncordon { node }).unwrap();
     site.pass(SECOND * 20);
     let record = Arc::clone(&site.workload("edge").record);
-    assert_eq!((record.revision, record.stable), (2, 2));
+    assert_eq!((record.revision, record.stable), (Revision(2), Revision(2)));
 }
 
 #[test]
@@ -575,11 +589,11 @@ fn a_second_declaration_of_a_batch_has_its_retries_and_is_not_taken_back() {
     for attempt in 0..3 {
         site.pass(SECOND * 15);
         let row = site.held_there("job")[0].clone();
-        assert_eq!((row.record.attempt, row.record.revision), (attempt, 2));
+        assert_eq!((row.record.attempt, row.record.revision), (attempt, Revision(2)));
         site.tells(&row, failed());
     }
     site.pass(SECOND * 60);
-    assert_eq!(site.workload("job").record.revision, 2);
+    assert_eq!(site.workload("job").record.revision, Revision(2));
     assert!(site.waits_for("job").contains("failed 3 times, and is not tried again"));
 }
 
@@ -638,7 +652,7 @@ fn what_agents_start_again_by_themselves_fails_no_update() {
     (spec.args, spec.update.min_healthy) = (vec!["2".to_owned()], SECOND * 20);
     site.apply(spec);
     site.pass(SECOND * 3);
-    let is_new = |row: &&Arc<AssignmentRow>| row.record.revision == 2;
+    let is_new = |row: &&Arc<AssignmentRow>| row.record.revision == Revision(2);
     let row = site.held_there("web").iter().find(is_new).unwrap().clone();
     for again in 1..=5 {
         let status = Status {
@@ -653,7 +667,12 @@ fn what_agents_start_again_by_themselves_fails_no_update() {
     }
     site.pass(SECOND * 60);
     let record = Arc::clone(&site.workload("web").record);
-    assert_eq!((record.revision, record.stable), (2, 2), "{}", record.rolled_back);
+    assert_eq!(
+        (record.revision, record.stable),
+        (Revision(2), Revision(2)),
+        "{}",
+        record.rolled_back
+    );
 }
 
 #[test]

@@ -11,12 +11,12 @@ use crate::{
     command,
     engine::WorkloadVerb,
     event::{Event, EventBody},
-    id::DecisionId,
+    id::{DecisionId, Revision},
     workload::{AssignmentId, Goal, Phase, Spec},
 };
 
 /// Running instances of a workload: slots, revisions and ids.
-fn standing(site: &Site, name: &str) -> Vec<(u32, u64, AssignmentId)> {
+fn standing(site: &Site, name: &str) -> Vec<(u32, Revision, AssignmentId)> {
     let rows = site.rig.view.assignments.iter();
     let rows = rows.filter(|row| &*row.record.workload == name && row.record.goal == Goal::Run);
     let mut rows: Vec<_> = rows
@@ -148,7 +148,7 @@ fn canaries_start_together_and_are_no_more_than_were_asked_for() {
     (spec.args, spec.update.canary) = (vec!["2".to_owned()], 2);
     assert_eq!(site.apply(spec).starts.len(), 2);
     site.pass(SECOND * 60);
-    let new = |(_, revision, _): &&(u32, u64, AssignmentId)| *revision == 2;
+    let new = |(_, revision, _): &&(u32, Revision, AssignmentId)| *revision == Revision(2);
     assert_eq!(standing(&site, "web").iter().filter(new).count(), 2);
 }
 
@@ -163,7 +163,7 @@ fn a_canary_without_room_beside_the_old_one_takes_its_place_and_stays() {
     site.apply(spec);
     site.pass(SECOND * 10);
     let first = standing(&site, "web");
-    let revisions: BTreeSet<u64> = first.iter().map(|(_, revision, _)| *revision).collect();
+    let revisions: BTreeSet<u64> = first.iter().map(|(_, revision, _)| revision.0).collect();
     assert_eq!(revisions, BTreeSet::from([1, 2]));
     site.pass(SECOND * 120);
     assert_eq!(standing(&site, "web"), first);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::rig::{Rig, SECOND, hello, node_id};
 use crate::{
     engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, WorkloadVerb},
-    id::{DecisionId, Epoch, EventNo, Uuid},
+    id::{DecisionId, Epoch, EventNo, Revision, Uuid},
     node::{ConnId, NodeRecord},
     placement::Score,
     store::{Durable, Restored},
@@ -39,14 +39,14 @@ fn singleton(name: &str) -> Arc<Spec> {
 
 fn workload(revision: u64, spec: &Arc<Spec>) -> Arc<Workload> {
     Arc::new(Workload {
-        revisions: [(revision, Arc::clone(spec))].into(),
-        revision,
-        stable: revision,
+        revisions: [(Revision(revision), Arc::clone(spec))].into(),
+        revision: Revision(revision),
+        stable: Revision(revision),
         time: WallTime(7),
         by: "ada".to_owned(),
         deleted: false,
         restarted: None,
-        promoted: 0,
+        promoted: Revision(0),
         rolled_back: String::new(),
         run: 1,
         failed: None,
@@ -59,7 +59,7 @@ fn assignment(count: u64, name: &str, slot: u32, node: u8) -> Arc<Assignment> {
         id: of_before(count),
         workload: name.into(),
         slot,
-        revision: 1,
+        revision: Revision(1),
         node: node_id(node),
         goal: Goal::Run,
         placed: WallTime(7),
@@ -125,7 +125,7 @@ impl Site {
             self.known.push(Assigned {
                 id,
                 slot: *slot,
-                revision: *revision,
+                revision: Revision(*revision),
                 spec: Arc::clone(spec),
             });
             instances.push((id, running()));
@@ -284,8 +284,8 @@ fn what_no_workload_has_runs_on_until_it_is_declared_again() {
         assert_eq!(site.ids("leader"), [of_before(7)]);
         assert!(site.rows("web").iter().all(|row| row.record.orphan.is_none()));
         // A revision number assigned before the restoration is not reused.
-        assert_eq!(done.revision, 4);
-        assert!(site.rows("web").iter().all(|row| row.record.revision == 4));
+        assert_eq!(done.revision, Revision(4));
+        assert!(site.rows("web").iter().all(|row| row.record.revision == Revision(4)));
     }
 }
 
@@ -361,10 +361,10 @@ fn a_revision_that_is_not_known_is_replaced_one_after_another() {
     let row = site.rig.view.workload("web").unwrap().clone();
     assert_eq!(
         (row.record.revision, row.record.stable),
-        (5, 5),
+        (Revision(5), Revision(5)),
         "above the one that was given out"
     );
-    assert_eq!(row.record.revisions.get(&4), Some(&new));
+    assert_eq!(row.record.revisions.get(&Revision(4)), Some(&new));
     for _ in 0..60 {
         site.pass(SECOND);
         assert!(
@@ -376,7 +376,7 @@ fn a_revision_that_is_not_known_is_replaced_one_after_another() {
     assert_eq!(rows.len(), 2);
     assert!(
         rows.iter()
-            .all(|row| row.record.id.epoch() == Epoch(AFTER) && row.record.revision == 5)
+            .all(|row| row.record.id.epoch() == Epoch(AFTER) && row.record.revision == Revision(5))
     );
 }
 
@@ -468,7 +468,7 @@ fn numbers_that_were_never_given_out_are_not_asked_about() {
     let instances = vec![Assigned {
         id: of_before(3),
         slot: 0,
-        revision: 1,
+        revision: Revision(1),
         spec: service("web", 1),
     }];
     let conn = ConnId(1);

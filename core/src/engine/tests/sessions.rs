@@ -6,7 +6,7 @@ use crate::{
     autonomy::Outcome,
     engine::{FromAgent, Heartbeat, Input, Message, RefusalReason},
     event::EventBody,
-    id::{DirectiveId, Epoch, ProcessId},
+    id::{DirectiveId, Epoch, ProcessId, SessionNo},
     mesh::{LinkReport, LinkState, Sight},
     node::{Cause, ConnId, Health, Hello, Liveness},
     time::WallTime,
@@ -18,7 +18,7 @@ fn a_node_is_online_from_its_welcome_on() {
     let welcome = rig.join(1, 1);
     assert_eq!(
         (welcome.epoch, welcome.session, welcome.heartbeat_interval),
-        (Epoch(1), 1 << 32 | 1, SECOND * 2)
+        (Epoch(1), SessionNo(1 << 32 | 1), SECOND * 2)
     );
     assert_eq!(rig.transitions(1), [Liveness::Online]);
     rig.beat_for(&[1], SECOND * 30);

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     command,
     engine::{ChangeWorkload, FromAgent, Input, Refusal, WorkloadVerb},
+    id::Revision,
     mesh::Sight,
     node::{ConnId, Liveness},
     workload::{AssignmentId, AssignmentRow, Constraint, Doubt, Exit, Goal, Kind, Operator, Phase, Spec, Status},
@@ -34,7 +35,7 @@ fn with_web(nodes: u8) -> Site {
 impl Site {
     /// Revisions of a workload's wanted instances.
     fn revisions(&self, name: &str) -> Vec<u64> {
-        let mut revisions: Vec<u64> = self.wanted(name).iter().map(|row| row.record.revision).collect();
+        let mut revisions: Vec<u64> = self.wanted(name).iter().map(|row| row.record.revision.0).collect();
         revisions.sort_unstable();
         revisions
     }
@@ -63,7 +64,7 @@ impl Site {
     /// Instances of revision 2 of `web`.
     fn newest(&self) -> Vec<Arc<AssignmentRow>> {
         let rows = self.wanted("web").into_iter();
-        rows.filter(|row| row.record.revision == 2).collect()
+        rows.filter(|row| row.record.revision == Revision(2)).collect()
     }
 
     /// A node falls silent and its peers miss it; returns the position and number of its connection.
@@ -132,12 +133,12 @@ fn an_update_that_fits_nowhere_stops_nothing_and_is_taken_back_at_its_deadline()
             assert_eq!((planned.stops.len(), planned.starts.len()), (0, 0), "{planned:?}");
             site.pass(SECOND * 28);
             assert_eq!(site.ids("web"), before, "{alone} {nodes}");
-            assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 2);
+            assert_eq!(site.rig.view.workload("web").unwrap().record.revision, Revision(2));
             site.pass(SECOND * 6);
             let workload = Arc::clone(site.rig.view.workload("web").unwrap());
             assert_eq!(
                 (workload.record.revision, workload.record.stable),
-                (3, 3),
+                (Revision(3), Revision(3)),
                 "{alone} {nodes}"
             );
             assert_eq!(site.ids("web"), before);
@@ -214,7 +215,10 @@ fn a_release_that_is_well_once_and_then_fails_is_taken_back() {
     }
     site.pass(SECOND * 20);
     let workload = Arc::clone(site.rig.view.workload("web").unwrap());
-    assert_eq!((workload.record.revision, workload.record.stable), (3, 3));
+    assert_eq!(
+        (workload.record.revision, workload.record.stable),
+        (Revision(3), Revision(3))
+    );
     assert_eq!((site.running("web"), site.revisions("web")), (4, vec![3; 4]));
 }
 
@@ -229,7 +233,10 @@ fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
         site.revisions("web").iter().filter(|revision| **revision == 2).count(),
         1
     );
-    let (new, old): (Vec<_>, Vec<_>) = site.wanted("web").into_iter().partition(|row| row.record.revision == 2);
+    let (new, old): (Vec<_>, Vec<_>) = site
+        .wanted("web")
+        .into_iter()
+        .partition(|row| row.record.revision == Revision(2));
     let old = old
         .into_iter()
         .find(|row| row.record.node != new[0].record.node)
@@ -249,7 +256,7 @@ fn a_drain_during_an_update_moves_nothing_onto_what_is_not_known_to_be_well() {
         let new = site
             .wanted("web")
             .into_iter()
-            .filter(|row| row.record.revision == 2)
+            .filter(|row| row.record.revision == Revision(2))
             .count();
         assert!(new <= 1, "{new} run by what is tried");
     }
@@ -265,11 +272,11 @@ fn what_was_well_is_restored_wherever_one_of_its_instances_fails() {
     let new = site
         .wanted("web")
         .into_iter()
-        .find(|row| row.record.revision == 2)
+        .find(|row| row.record.revision == Revision(2))
         .unwrap();
     site.reports(&new, Phase::Ended, 3);
     site.rig.pass(SECOND / 2);
-    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 3);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, Revision(3));
     // An instance of the restored revision fails permanently as well, because of its node.
     let restored = site.wanted("web").into_iter().next().unwrap();
     site.reports(&restored, Phase::Ended, 3);
@@ -369,9 +376,9 @@ fn each_declaration_has_its_own_deadline_to_find_a_place() {
     site.pass(SECOND * 20);
     site.apply(unfit("3"));
     site.pass(SECOND * 25);
-    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, 3);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.revision, Revision(3));
     site.pass(SECOND * 10);
-    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, 4);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, Revision(4));
 }
 
 #[test]
@@ -437,7 +444,11 @@ fn a_node_that_dies_during_an_update_neither_fails_it_nor_holds_it_up() {
         }
         site.pass(SECOND * 60);
         let workload = site.rig.view.workload("collector").unwrap();
-        assert_eq!((workload.record.revision, workload.record.stable), (2, 2), "{version}");
+        assert_eq!(
+            (workload.record.revision, workload.record.stable),
+            (Revision(2), Revision(2)),
+            "{version}"
+        );
     }
 }
 

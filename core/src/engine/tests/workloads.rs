@@ -8,7 +8,7 @@ use crate::{
     autonomy::{Mode, PolicyChange},
     command,
     engine::{ChangeWorkload, Changed, FromAgent, Input, Message, Refusal, Work, WorkloadVerb},
-    id::{DecisionId, NodeId},
+    id::{DecisionId, NodeId, Revision},
     node::{ConnId, Hello, Labels, Liveness},
     workload::{AssignmentId, AssignmentRow, FixedPort, Goal, Kind, Order, Phase, Protocol, Resources, Spec, Status},
 };
@@ -294,7 +294,10 @@ fn an_update_replaces_as_many_at_once_as_it_says() {
         assert!(site.running("web") >= 8, "fewer than were declared");
     }
     let row = Arc::clone(site.rig.view.workload("web").unwrap());
-    assert_eq!((row.record.stable, row.record.revision, row.current), (2, 2, 8));
+    assert_eq!(
+        (row.record.stable, row.record.revision, row.current),
+        (Revision(2), Revision(2), 8)
+    );
     assert_eq!(row.record.revisions.len(), 1, "old declarations are kept");
 }
 
@@ -315,7 +318,7 @@ fn where_there_is_no_room_beside_it_the_old_one_goes_first() {
     site.obey();
     site.pass(SECOND * 30);
     assert_eq!(site.running("web"), 2);
-    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, 2);
+    assert_eq!(site.rig.view.workload("web").unwrap().record.stable, Revision(2));
 }
 
 impl Site {
@@ -416,8 +419,8 @@ fn a_change_meant_for_another_revision_is_refused() {
             verb,
         }
     };
-    assert!(site.rig.command(command(1, 2)).is_ok());
-    let refused = site.rig.command(command(1, 3)).unwrap_err();
+    assert!(site.rig.command(command(Revision(1), 2)).is_ok());
+    let refused = site.rig.command(command(Revision(1), 3)).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "workload \"web\" is at revision 2, not 1: somebody changed it; plan again"
@@ -494,7 +497,7 @@ fn daemons_are_updated_a_few_at_a_time() {
     assert_eq!(stopped.filter(|row| row.record.goal == Goal::Stop).count(), 1);
     site.pass(SECOND * 60);
     assert_eq!(site.running("collector"), 4);
-    assert_eq!(site.rig.view.workload("collector").unwrap().record.stable, 2);
+    assert_eq!(site.rig.view.workload("collector").unwrap().record.stable, Revision(2));
 }
 
 #[test]
@@ -545,7 +548,7 @@ fn an_instance_that_was_well_once_does_not_undo_an_update() {
     site.apply(slow);
     site.pass(SECOND * 40);
     // Long after the deadline, one of the new instances is briefly unhealthy.
-    let of_two = |row: &&Arc<crate::workload::AssignmentRow>| row.record.revision == 2;
+    let of_two = |row: &&Arc<crate::workload::AssignmentRow>| row.record.revision == Revision(2);
     let row = Arc::clone(site.rig.view.assignments.iter().find(of_two).unwrap());
     let node = row.record.node;
     let conn = site
@@ -566,6 +569,6 @@ fn an_instance_that_was_well_once_does_not_undo_an_update() {
     let workload = site.rig.view.workload("web").unwrap();
     assert_eq!(
         (workload.record.revision, workload.record.rolled_back.as_str()),
-        (2, "")
+        (Revision(2), "")
     );
 }

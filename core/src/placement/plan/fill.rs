@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Place, Planner, Start, times};
 use crate::{
     autonomy::Why,
-    id::NodeId,
+    id::{NodeId, Revision},
     placement::{Fleet, Outcome, fit::nodes_that},
     workload::{Held, Kind, Numbers, Spec},
 };
@@ -149,7 +149,7 @@ impl<'a> Planner<'a> {
 
     /// Revisions for `count` empty slots: the new revision up to the number of trials left, the stable revision for the
     /// rest.
-    fn revisions_for(&self, count: u32) -> Vec<(u64, &'a Arc<Spec>, u32)> {
+    fn revisions_for(&self, count: u32) -> Vec<(Revision, &'a Arc<Spec>, u32)> {
         let record = &self.declared.record;
         let newest = self.trials_left().map_or(count, |left| {
             let starts = self.plan.starts.iter();

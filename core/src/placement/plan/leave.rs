@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Full, Place, Planner, Start};
 use crate::{
     autonomy::Why,
+    id::Revision,
     node::{Admission, Eligibility, Liveness},
     placement::{Fleet, Node, Unfit},
     workload::{Held, Spec},
@@ -75,7 +76,7 @@ impl<'a> Planner<'a> {
         &mut self,
         held: &Held,
         leaves: bool,
-        by: &(u64, Arc<Spec>),
+        by: &(Revision, Arc<Spec>),
         fleet: &mut Fleet,
     ) -> Result<bool, String> {
         let (revision, spec) = by;
@@ -142,7 +143,7 @@ impl<'a> Planner<'a> {
         slot: u32,
         held: &Held,
         why: &Why,
-        by: &(u64, Arc<Spec>),
+        by: &(Revision, Arc<Spec>),
         fleet: &mut Fleet,
     ) -> bool {
         if self.full.get(&by.0).is_some_and(|full| full.takes.is_empty()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Place, Planner, leave::is_contained};
 use crate::{
     autonomy::Why,
+    id::Revision,
     placement::Fleet,
     workload::{Goal, Held, Spec},
 };
@@ -196,7 +197,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Revision of an instance's replacement: the same one unless it leaves because of an update.
-    fn successor(&self, held: &Held, update: bool) -> (u64, Arc<Spec>) {
+    fn successor(&self, held: &Held, update: bool) -> (Revision, Arc<Spec>) {
         let record = &self.declared.record;
         let own = match update || !self.is_outdated(held) {
             true => None,

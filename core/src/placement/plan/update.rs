@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{LOOK_AGAIN, Place, Planner};
 use crate::{
+    id::Revision,
     text::{Span, count},
     time::Time,
     workload::{Goal, Held, Phase, Spec},
@@ -57,7 +58,7 @@ impl Planner<'_> {
     }
 
     /// Time since which no node takes the current revision, and the reason.
-    fn unplaced(&self) -> Option<&(u64, Time, String)> {
+    fn unplaced(&self) -> Option<&(Revision, Time, String)> {
         let unplaced = self.declared.unplaced.as_ref();
         unplaced.filter(|(revision, ..)| *revision == self.declared.record.revision)
     }
@@ -153,7 +154,10 @@ impl Planner<'_> {
     pub(super) fn canaries_left(&self) -> Option<u32> {
         let record = &self.declared.record;
         let canaries = self.spec.update.canary;
-        if canaries == 0 || record.stable == 0 || record.revision == record.stable || record.promoted == record.revision
+        if canaries == 0
+            || record.stable == Revision(0)
+            || record.revision == record.stable
+            || record.promoted == record.revision
         {
             return None;
         }

@@ -10,7 +10,7 @@ use super::Work;
 use crate::{
     command::PlannedStop,
     ctx::{Ctx, outbox::Then},
-    id::DecisionId,
+    id::{DecisionId, Revision},
     node::{Admission, Liveness, NodeIndex},
     placement::Score,
     workload::{
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Adoption {
     /// Adopted instances with their slots and revisions.
-    taken: Vec<(AssignmentId, u32, u64)>,
+    taken: Vec<(AssignmentId, u32, Revision)>,
     /// Slots filled by the adoption.
     slots: BTreeSet<u32>,
     /// Instances whose slots are already served by a healthy instance.
@@ -303,21 +303,21 @@ fn is_of_a_kind(one: &Spec, other: &Spec) -> bool {
 /// Ensures that a workload's record includes the specification that instances of `revision` run, and returns its
 /// revision number there. A number above the current revision was assigned by a coordinator whose state was lost; the
 /// current specification then becomes the next revision after it.
-fn known_as(record: &mut Arc<Workload>, revision: u64, runs_by: &Arc<Spec>) -> u64 {
-    let newest = |revisions: &BTreeMap<u64, Arc<Spec>>| revisions.keys().next_back().copied().unwrap_or(0);
+fn known_as(record: &mut Arc<Workload>, revision: Revision, runs_by: &Arc<Spec>) -> Revision {
+    let newest = |revisions: &BTreeMap<Revision, Arc<Spec>>| revisions.keys().next_back().copied().unwrap_or_default();
     if record.revisions.get(&revision) == Some(runs_by) {
         return revision;
     }
     let own = Arc::make_mut(record);
-    let number = match own.revisions.contains_key(&revision) || revision == 0 {
-        true => newest(&own.revisions) + 1,
+    let number = match own.revisions.contains_key(&revision) || revision == Revision(0) {
+        true => newest(&own.revisions).next(),
         false => revision,
     };
     own.revisions.insert(number, Arc::clone(runs_by));
     if number > own.revision
         && let Some(present) = own.spec().cloned()
     {
-        let before = std::mem::replace(&mut own.revision, newest(&own.revisions) + 1);
+        let before = std::mem::replace(&mut own.revision, newest(&own.revisions).next());
         own.revisions.insert(own.revision, present);
         for kept in [&mut own.stable, &mut own.promoted] {
             if *kept == before {

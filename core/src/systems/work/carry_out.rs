@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::Work;
 use crate::{
     ctx::{Ctx, outbox::Then},
-    id::{Because, DecisionId},
+    id::{Because, DecisionId, Revision},
     node::{Admission, NodeIndex},
     placement::{self, Plan},
     workload::{Assignment, AssignmentId, Goal, Held, Spec, Workload},
@@ -38,7 +38,10 @@ impl Work {
         for (id, why) in &plan.stops {
             self.set_goal(ctx, *id, Goal::Stop, &why.to_string());
         }
-        let revision = self.table.declared(name).map_or(0, |declared| declared.record.revision);
+        let revision = self
+            .table
+            .declared(name)
+            .map_or(Revision(0), |declared| declared.record.revision);
         for id in &plan.revised {
             if let Some(held) = self.table.held_mut(*id) {
                 Arc::make_mut(&mut held.record).revision = revision;
@@ -155,7 +158,7 @@ impl Work {
             // A rollback retains the current replica count.
             let mut spec = Spec::clone(&stable);
             spec.kind = own.spec().map_or(spec.kind, |now| now.kind);
-            own.revision += 1;
+            own.revision = own.revision.next();
             own.revisions.insert(own.revision, Arc::new(spec));
             // The specification was healthy before and needs no promotion.
             own.promoted = own.revision;
@@ -181,7 +184,7 @@ impl Work {
             return;
         };
         let batch = declared.record.spec().is_some_and(|spec| spec.kind.is_batch());
-        let used: BTreeSet<u64> = self
+        let used: BTreeSet<Revision> = self
             .table
             .instances(declared)
             // Completed instances of a batch refer to the specification that they ran.

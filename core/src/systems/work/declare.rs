@@ -9,7 +9,7 @@ use super::{Work, place::place};
 use crate::{
     command::{Changed, Limit, PlannedStart, PlannedStop, Refusal, WorkloadVerb},
     ctx::Ctx,
-    id::NodeId,
+    id::{NodeId, Revision},
     node::{Cause, NodeIndex},
     placement::{self, Allowance, Fleet, Place, Plan},
     systems::fleet::Cluster,
@@ -116,14 +116,14 @@ impl Work {
                 return Err(Refusal::Overloaded(Limit::stands(full)));
             }
             return Ok(Arc::new(Workload {
-                revisions: BTreeMap::from([(1, Arc::clone(spec))]),
-                revision: 1,
-                stable: 0,
+                revisions: BTreeMap::from([(Revision(1), Arc::clone(spec))]),
+                revision: Revision(1),
+                stable: Revision(0),
                 time: ctx.wall_now(),
                 by: by.to_owned(),
                 deleted: false,
                 restarted: None,
-                promoted: 0,
+                promoted: Revision(0),
                 rolled_back: String::new(),
                 run: 1,
                 failed: None,
@@ -134,7 +134,7 @@ impl Work {
         let spec = before.spec().ok_or_else(unknown)?;
         let mut record = Workload::clone(before);
         let declare = |record: &mut Workload, spec: Arc<Spec>| {
-            record.revision += 1;
+            record.revision = record.revision.next();
             record.revisions.insert(record.revision, spec);
             record.rolled_back.clear();
         };
@@ -178,8 +178,8 @@ impl Work {
                 record.restarted = Some((ctx.wall_now(), self.next_assignment(ctx)));
                 if record.stable == record.revision {
                     // The update settles only once all instances were replaced.
-                    record.revisions.insert(record.revision + 1, Arc::clone(spec));
-                    record.revision += 1;
+                    record.revisions.insert(record.revision.next(), Arc::clone(spec));
+                    record.revision = record.revision.next();
                 }
             }
             WorkloadVerb::Promote { .. } => record.promoted = record.revision,

@@ -11,6 +11,7 @@ use crate::{
     ctx::Ctx,
     ctx::alarm::Timer,
     effect::RequestId,
+    id::SessionNo,
     limits,
     node::NodeIndex,
     protocol::Message,
@@ -32,7 +33,7 @@ const ASKED: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Dialogue {
     /// Number of the session.
-    pub(crate) session: u64,
+    pub(crate) session: SessionNo,
     /// Instances that the agent reported.
     pub(crate) told: BTreeSet<AssignmentId>,
     /// Whether the agent has reported all its instances.
