@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wyneos_core::{
     autonomy::{Decision, Evidence, Fact, Kind, Loss, Mode, Outcome, Source, Why},
     event::{Event, EventBody},
-    id::{Because, DecisionId, EventNo, Uuid},
+    id::{Because, Cycle, DecisionId, Epoch, EventNo, Uuid},
     node::{Cause, Named},
     time::WallTime,
     workload::Instance,
@@ -51,8 +51,8 @@ pub(super) fn decided(sequence: u64) -> Arc<Event> {
     let decision = Decision {
         id: DecisionId(10),
         time: WallTime(2),
-        epoch: 1,
-        cycle: 3,
+        epoch: Epoch(1),
+        cycle: Cycle(3),
         node: Some(Uuid([7; 16])),
         kind: Kind::Placement,
         rule: "placement".to_owned(),
