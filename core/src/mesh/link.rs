@@ -10,12 +10,12 @@ pub enum LinkState {
     Unknown,
     /// The newest probes were answered.
     Up,
-    /// At least [`LOSSY_FROM`] of all probes are lost or have to be sent again, as the newest ones show with
+    /// At least [`LOSSY_FROM`](super::LOSSY_FROM) of all probes are lost or have to be sent again, as the newest ones show with
     /// statistical significance.
     Lossy,
-    /// The newest [`DOWN_AFTER`] or more probes failed.
+    /// The newest [`DOWN_AFTER`](super::DOWN_AFTER) or more probes failed.
     Down,
-    /// Answers take more than [`SLOW_TIMES`] times as long as usual, plus [`SLOW_MICROS`].
+    /// Answers take more than [`SLOW_TIMES`](super::SLOW_TIMES) times as long as usual, plus [`SLOW_MICROS`](super::SLOW_MICROS).
     Slow,
 }
 
